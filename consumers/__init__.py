@@ -1,0 +1,1 @@
+"""The way out: reporter, Postgres sinks, views. Topics to world."""

@@ -1,0 +1,1 @@
+"""The ground: configuration, command line, embedded servers, SQL, logs, supervision."""

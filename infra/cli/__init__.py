@@ -1,0 +1,1 @@
+"""The command `weir`: one module per group of subcommands, each importing what it needs when it runs."""

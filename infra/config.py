@@ -1,0 +1,183 @@
+"""Configuration: read once, from the environment (`WEIR_*`), into one frozen object that is passed in.
+
+Every variable is one line in `Config`; its documentation, default and parser stand beside it. `weir config` prints
+them with their sources. An unknown `WEIR_` variable, or a value that cannot be used, raises `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.errors import ConfigError
+
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+#: Every port, with its place above `WEIR_PORT_BASE` and its default where no base is set.
+PORTS = {
+    "kafka": (0, 9092),
+    "kafka_controller": (1, 9093),
+    "postgres": (2, 5433),
+    "api": (3, 8000),
+    "feed": (4, 8765),
+}
+
+
+def duration_ms(text: str) -> int:
+    """A duration such as `200ms`, `5s`, `10m`, `2h`, `1d`, in milliseconds. Raises ValueError.
+
+    >>> duration_ms("1.5s"), duration_ms("10m")
+    (1500, 600000)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text.strip())
+    if not match:
+        raise ValueError("write a duration as 200ms, 5s, 10m, 2h or 1d")
+    return round(float(match[1]) * _UNITS[match[2]])
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9._-]*", text):
+        raise ValueError("letters, digits, '.', '_' and '-' only")
+    return text
+
+
+_port = _whole(1, 65535)
+
+
+def _setting(default: Any, parse: Callable[[str], Any], doc: str, secret: bool = False) -> Any:
+    """One variable: `default` is given as it would be written in the environment, or None for "not set"."""
+    value = parse(default) if isinstance(default, str) else default
+    return dataclasses.field(default=value, metadata={"parse": parse, "doc": doc, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of weir's settings. Durations are in milliseconds; paths are absolute."""
+
+    home: Path = _setting(".weir", lambda t: Path(t).expanduser().absolute(), "where embedded servers keep their data")
+    kafka: str | None = _setting(None, str, "host:port[,host:port] of a Kafka that exists; not set: the embedded one")
+    postgres: str | None = _setting(
+        None, str, "postgresql:// address of a Postgres that exists; not set: the embedded one", secret=True
+    )
+    host: str = _setting("127.0.0.1", str, "the address that weir's own endpoints bind to")
+    port_base: int | None = _setting(None, _whole(1, 65500), "moves all ports together: the first of a run of ports")
+    kafka_port: int = _setting(None, _port, "the embedded Kafka's port")
+    kafka_controller_port: int = _setting(None, _port, "the embedded Kafka's controller port")
+    postgres_port: int = _setting(None, _port, "the embedded Postgres's port")
+    api_port: int = _setting(None, _port, "the HTTP API's port (GET /links, /health)")
+    feed_port: int = _setting(None, _port, "where `weir feed serve` listens")
+    feed_url: str | None = _setting(None, str, "ws:// address of a feed that `weir up` connects to")
+    topic_prefix: str = _setting("", _prefix, "put before every topic, group and transactional id")
+    partitions: int = _setting("4", _whole(1, 256), "partitions of the topics that weir makes")
+    replication: int = _setting("1", _whole(1, 15), "replication factor of the topics that weir makes")
+    max_skew: int = _setting("5m", duration_ms, "how far ahead of the clock a timestamp may be")
+    links_window: int = _setting("60s", duration_ms, "length of the links job's tumbling window")
+    links_grace: int = _setting("5s", duration_ms, "how long after its end a window waits for late events")
+    links_retention: int = _setting("10m", duration_ms, "how long after its end a window can still be revised")
+    links_linger: int = _setting("200ms", duration_ms, "longest time between two transactions under load")
+    log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level that is logged")
+    log_format: str = _setting("console", _one_of("console", "json"), "how log lines are written")
+
+    def topic(self, name: str) -> str:
+        """The topic's name on the broker."""
+        return self.topic_prefix + name
+
+    @property
+    def bootstrap(self) -> str:
+        """Where Kafka is: `WEIR_KAFKA`, or the embedded one."""
+        return self.kafka or f"127.0.0.1:{self.kafka_port}"
+
+    @property
+    def dsn(self) -> str:
+        """Where Postgres is: `WEIR_POSTGRES`, or the embedded one."""
+        return self.postgres or f"postgresql://postgres@127.0.0.1:{self.postgres_port}/weir"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One variable as `weir config` shows it. `value` is hidden where it is a secret."""
+
+    variable: str
+    value: str
+    source: str
+    doc: str
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """The configuration in `environ`. Raises ConfigError, with one line that names the variable."""
+    return _read(environ)[0]
+
+
+def describe(environ: Mapping[str, str]) -> list[Setting]:
+    """Every setting with its value and where that came from: `environment`, `WEIR_PORT_BASE` or `default`."""
+    config, sources = _read(environ)
+    return [
+        Setting(
+            "WEIR_" + f.name.upper(),
+            _shown(getattr(config, f.name), f.metadata["secret"]),
+            sources[f.name],
+            f.metadata["doc"],
+        )
+        for f in dataclasses.fields(Config)
+    ]
+
+
+def _shown(value: object, secret: bool) -> str:
+    if value is None:
+        return ""
+    text = str(value)
+    return re.sub(r"(://[^:/@]+:)[^@]*@", r"\1***@", text) if secret else text
+
+
+def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
+    fields = {f.name: f for f in dataclasses.fields(Config)}
+    given: dict[str, Any] = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith("WEIR_"):
+            continue
+        name = variable.removeprefix("WEIR_").lower()
+        if name not in fields or variable != variable.upper():
+            raise ConfigError(f"{variable} is no setting of weir's; `weir config` lists them all")
+        if text == "":
+            continue
+        try:
+            given[name] = fields[name].metadata["parse"](text)
+        except ValueError as e:
+            shown = "" if fields[name].metadata["secret"] else f"={text!r}"
+            raise ConfigError(f"{variable}{shown} cannot be used: {e}") from e
+    sources = {name: "environment" if name in given else "default" for name in fields}
+    base = given.get("port_base")
+    for port, (above, default) in PORTS.items():
+        name = f"{port}_port"
+        if name not in given:
+            given[name] = default if base is None else base + above
+            sources[name] = "default" if base is None else "WEIR_PORT_BASE"
+    config = Config(**given)
+    if config.links_window <= 0:
+        raise ConfigError("WEIR_LINKS_WINDOW must be longer than 0")
+    if config.max_skew > config.links_retention:
+        raise ConfigError("WEIR_MAX_SKEW must not exceed WEIR_LINKS_RETENTION: one clock ahead would make others late")
+    return config, sources

@@ -1,0 +1,46 @@
+"""Structured logs: one line per event of interest, as console text or JSON, on stderr. No payloads at info level."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, cast
+
+import structlog
+
+from infra.config import Config
+
+
+def setup(config: Config, service: str) -> None:
+    """Sends weir's own logs and those of the libraries to stderr in the configured form. Called once per process."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if config.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    level = logging.getLevelName(config.log_level.upper())
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for noisy in ("faust", "mode", "aiokafka", "asyncio", "kafka"):
+        logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+def get(name: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger; `log.info("feed.connected", url=url)`: a dotted event name, then its facts."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(name))

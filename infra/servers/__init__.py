@@ -1,0 +1,1 @@
+"""Servers that weir starts itself: Apache Kafka and PostgreSQL."""

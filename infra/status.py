@@ -1,0 +1,75 @@
+"""What each service says of itself: one small JSON file per service under `WEIR_HOME/run`, replaced whole.
+
+`weir status` reads them. A file rather than a port, so that a service without an endpoint can be asked, and so that
+what was last said is still there when the service is not.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from infra.config import Config
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One service: `state` is one word (starting, running, reconnecting, waiting, stopped, failed).
+
+    `address` is `scheme://host:port` where it listens. `detail` holds facts for people and tests, such as
+    `{"attempt": 3, "error": "…", "retry_in_s": 4.0}`. `pid` and `started` (epoch seconds) tell whether it still lives.
+    """
+
+    name: str
+    state: str
+    pid: int
+    started: float
+    address: str | None = None
+    detail: dict[str, str | int | float | bool | None] = {}
+
+
+class StatusFile:
+    """The file of one service in this process."""
+
+    def __init__(self, config: Config, name: str, address: str | None = None) -> None:
+        self._path = _folder(config) / f"{name}.json"
+        self._name = name
+        self._address = address
+
+    def set(self, state: str, **detail: str | int | float | bool | None) -> None:
+        """Replaces what is said. Cheap enough for every change of state; not for every message."""
+        me = psutil.Process()
+        status = ServiceStatus(self._name, state, me.pid, me.create_time(), self._address, detail)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_bytes(msgspec.json.encode(status))
+        fresh.replace(self._path)
+
+    def remove(self) -> None:
+        """Forgets the service; called when it stops in order."""
+        self._path.unlink(missing_ok=True)
+
+
+def read_all(config: Config) -> list[ServiceStatus]:
+    """What every service last said; one whose process is gone is `stopped`, whatever its file says."""
+    found = []
+    for path in sorted(_folder(config).glob("*.json")):
+        try:
+            status = msgspec.json.decode(path.read_bytes(), type=ServiceStatus)
+        except (FileNotFoundError, msgspec.DecodeError):
+            continue  # removed or not ours
+        found.append(status if _alive(status) else msgspec.structs.replace(status, state="stopped"))
+    return found
+
+
+def _alive(status: ServiceStatus) -> bool:
+    try:
+        return abs(psutil.Process(status.pid).create_time() - status.started) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _folder(config: Config) -> Path:
+    return config.home / "run"

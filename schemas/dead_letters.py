@@ -1,0 +1,71 @@
+"""Where refused input goes: the reason, the place it came from, and its bytes as they were.
+
+A `dead-letters` record's value and key are the refused bytes themselves, so that a replay is exact; all else is in
+its headers (text, UTF-8). A `late-events` record has the same form.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+Headers = list[tuple[str, bytes]]
+
+PREFIX = "weir."
+
+
+class Reason(enum.StrEnum):
+    """Why a message is refused. One word, stable: dashboards and `weir dead-letters list --reason` rely on it."""
+
+    NOT_JSON = "not-json"
+    NOT_UTF8 = "not-utf8"
+    INVALID = "invalid"
+    EMPTY = "empty"
+    NESTING = "nesting"
+    TOO_LARGE = "too-large"
+    UNKNOWN_CHILD = "unknown-child"
+    TIMESTAMP = "timestamp"
+    LATE = "late"
+
+
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a refused message came from, and why it was refused.
+
+    `source` is a topic, or a feed's URL; `partition` is absent for a feed, whose `offset` counts its messages from
+    the connection's first (0). `element` is the place within an array (0 is the first), absent where the whole
+    record was refused. `timestamp` is the record's own, in epoch milliseconds. `size` is the length of the whole
+    message in bytes where only its beginning could be kept. `replayed_from` names the dead letter
+    ("partition/offset") that this message was replayed from, where it was.
+    """
+
+    reason: str
+    detail: str
+    source: str
+    offset: int
+    partition: int | None = None
+    element: int | None = None
+    timestamp: int | None = None
+    size: int | None = None
+    job: str | None = None
+    replayed_from: str | None = None
+
+
+def to_headers(origin: Origin) -> Headers:
+    """`Origin` as Kafka headers: `weir.reason`, `weir.detail`, `weir.source`, `weir.offset`, …"""
+    fields: dict[str, object] = msgspec.to_builtins(origin)
+    return [(PREFIX + name, str(value).encode()) for name, value in fields.items() if value is not None]
+
+
+def from_headers(headers: Headers | None) -> Origin:
+    """The `Origin` in a record's headers; raises msgspec.ValidationError where they are not a dead letter's."""
+    fields = {
+        name.removeprefix(PREFIX): value.decode(errors="replace")
+        for name, value in headers or ()
+        if name.startswith(PREFIX) and value is not None
+    }
+    return msgspec.convert(fields, Origin, strict=False)
+
+
+#: The header that a replayed dead letter carries into its topic: it is a new acceptance that names its origin.
+REPLAYED_FROM = PREFIX + "replayed_from"

@@ -1,0 +1,99 @@
+"""The links job's messages: who belongs to whom, who talked to whom, and how often.
+
+An id is an opaque string of 1 to 128 printable characters (`str.isprintable`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class Relation(msgspec.Struct, frozen=True, gc=False):
+    """`child` belongs to `parent`, from the record's timestamp on. Topic `relations`, key: the child."""
+
+    parent: Id
+    child: Id
+
+
+class Communication(msgspec.Struct, frozen=True, gc=False, rename={"http_status": "httpStatus"}):
+    """One call from a child to a child, at the record's timestamp. Topic `communications`, key free.
+
+    Only the two ids are needed to count; the rest is checked where it is given. Unknown fields are ignored.
+    """
+
+    source: Id
+    destination: Id
+    method: str | None = None
+    path: str | None = None
+    http_status: int | None = None
+
+
+class Window(msgspec.Struct, frozen=True, gc=False):
+    """A window of event time, from `start` (inclusive) to `end` (exclusive), RFC 3339 in UTC."""
+
+    start: str
+    end: str
+
+
+class LinkCount(msgspec.Struct, frozen=True, gc=False):
+    """How often one parent talked to another in one window. Topic `link-counts`.
+
+    The latest record per key is the truth; `final` says that its window is closed. A final count that changes
+    (a late event within the retention) is written again, final as well.
+    """
+
+    window: Window
+    source: Id
+    destination: Id
+    count: int
+    final: bool
+
+
+class WindowClosed(msgspec.Struct, frozen=True, gc=False):
+    """One partition of `link-counts` has closed one window. Topic `link-windows`, written with the window's last cells.
+
+    `cells` is how many final counts that partition holds for the window (0 for an empty one): a reader has the
+    window whole once it has heard this from all `partitions`, and has read that many final counts of each.
+    """
+
+    window: Window
+    partition: int
+    partitions: int
+    cells: int
+
+
+class Link(msgspec.Struct, frozen=True, gc=False):
+    """One line of a window's summary."""
+
+    source: str
+    destination: str
+    count: int
+
+
+class WindowSummary(msgspec.Struct, frozen=True):
+    """What goes back over the feed's socket once a window is whole."""
+
+    window: Window
+    links: list[Link]
+
+
+def link_count_key(window_start: str, source: str, destination: str) -> bytes:
+    """The key of a `link-counts` record: a JSON array, since an id may hold any printable separator.
+
+    >>> link_count_key("2026-01-01T00:00:00Z", "a", "b")
+    b'["2026-01-01T00:00:00Z","a","b"]'
+    """
+    return msgspec.json.encode((window_start, source, destination))
+
+
+def check_id(value: str, field: str) -> str:
+    """The id itself, or ValueError where it is not 1 to 128 printable characters."""
+    if not 1 <= len(value) <= 128:
+        raise ValueError(f"`{field}` has {len(value)} characters, 1 to 128 are allowed")
+    if not value.isprintable():
+        raise ValueError(f"`{field}` holds a character that is not printable")
+    return value

@@ -1,0 +1,35 @@
+"""Times as they travel: RFC 3339 in UTC on the wire, epoch milliseconds inside.
+
+Kafka's record timestamps are epoch milliseconds (KIP-32); windows are aligned to the epoch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MILLISECOND = dt.timedelta(milliseconds=1)
+
+
+def to_rfc3339(epoch_ms: int) -> str:
+    """Epoch milliseconds as RFC 3339 in UTC; the fraction is written only where there is one.
+
+    >>> to_rfc3339(60_000), to_rfc3339(1)
+    ('1970-01-01T00:01:00Z', '1970-01-01T00:00:00.001Z')
+    """
+    moment = _EPOCH + dt.timedelta(milliseconds=epoch_ms)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{epoch_ms % 1000:03d}" if epoch_ms % 1000 else "") + "Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """RFC 3339 (with an offset or `Z`) as epoch milliseconds.
+
+    Raises ValueError where the text is no such time, or has no offset.
+
+    >>> from_rfc3339("1970-01-01T00:01:00Z"), from_rfc3339("1970-01-01T01:00:00+01:00")
+    (60000, 0)
+    """
+    moment = dt.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset from UTC: write it as 2026-01-31T12:00:00Z")
+    return (moment - _EPOCH) // _MILLISECOND

@@ -1,0 +1,82 @@
+"""The one list of topics: name, who writes it, what is in it, how long it is kept.
+
+Every topic weir touches is here; `weir topics` prints this list, `infra.topics` makes what is missing. Retention of
+event topics is by size, never by time: Kafka measures age by the record's own timestamp, so a replay of last year's
+events would be deleted while it is being read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas.links import Communication, LinkCount, Relation, WindowClosed
+
+MIB = 1 << 20
+#: Kafka's own default for a batch. One message of this size fits a topic that sets nothing else.
+MAX_RECORD = 1 * MIB
+#: Room for a refused message of 10 MB with its headers.
+MAX_DEAD_LETTER = 16 * MIB
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `partitions` None: as many as `WEIR_PARTITIONS` says; else fixed. `value` None: bytes as they come."""
+
+    name: str
+    owner: str
+    description: str
+    key: str
+    value: type | None
+    partitions: int | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+    internal: bool = False
+
+
+#: Kafka 4 refuses record timestamps over an hour ahead by itself; here they are accepted and go to the dead letters.
+_ANY_TIMESTAMP = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+_BY_SIZE = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": str(4096 * MIB)}
+_FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+_A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 3600 * 1000)}
+
+RELATIONS = Topic(
+    "relations", "producers", "Which child belongs to which parent, from the record's timestamp on, with its history",
+    "the child", Relation, partitions=1, config=_FOR_EVER | _ANY_TIMESTAMP,
+)  # fmt: skip
+COMMUNICATIONS = Topic(
+    "communications", "producers", "Calls between children; the record's timestamp is the event's time",
+    "free", Communication, config=_BY_SIZE | _ANY_TIMESTAMP,
+)  # fmt: skip
+LINKS_PARTIALS = Topic(
+    "links-partials", "streams/links", "Partial counts and watermarks, from the combining stage to the merging one",
+    "none", None, config=_A_WEEK, internal=True,
+)  # fmt: skip
+LINK_COUNTS = Topic(
+    "link-counts", "streams/links", "Calls per window and pair of parents; the latest per key is the truth",
+    '["window start","source","destination"]', LinkCount,
+    config={"cleanup.policy": "compact,delete", "retention.ms": str(7 * 24 * 3600 * 1000)},
+)  # fmt: skip
+LINK_WINDOWS = Topic(
+    "link-windows", "streams/links", "One record per window and partition of link-counts when that partition closes it",
+    '["window start",partition]', WindowClosed, config=_A_WEEK,
+)  # fmt: skip
+DEAD_LETTERS = Topic(
+    "dead-letters", "everyone", "Refused messages: the bytes as they came, why and from where in the headers",
+    "the refused message's", None, partitions=1, config=_FOR_EVER | {"max.message.bytes": str(MAX_DEAD_LETTER)},
+)  # fmt: skip
+LATE_EVENTS = Topic(
+    "late-events", "streams", "Events older than their partition's watermark minus the retention, as they came",
+    "the event's", None, partitions=1, config=_A_WEEK,
+)  # fmt: skip
+
+TOPICS: tuple[Topic, ...] = (
+    RELATIONS, COMMUNICATIONS, LINKS_PARTIALS, LINK_COUNTS, LINK_WINDOWS, DEAD_LETTERS, LATE_EVENTS,
+)  # fmt: skip
+
+
+def by_name(name: str) -> Topic:
+    """The topic of that name. Raises KeyError where there is none."""
+    for topic in TOPICS:
+        if topic.name == name:
+            return topic
+    raise KeyError(name)

@@ -1,4 +1,4 @@
-"""The command `weir`. Each module of this package registers its own subcommands; none imports a driver before it runs."""
+"""The command `weir`: every module here registers its own subcommands, and imports no driver before it runs."""
 
 from __future__ import annotations
 

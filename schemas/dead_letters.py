@@ -69,3 +69,15 @@ def from_headers(headers: Headers | None) -> Origin:
 
 #: The header that a replayed dead letter carries into its topic: it is a new acceptance that names its origin.
 REPLAYED_FROM = PREFIX + "replayed_from"
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """One replay of one dead letter: which ("partition/offset"), to which topic, when (RFC 3339).
+
+    Topic `dead-letter-replays`, written in the Kafka transaction that writes the replayed record, so that what is
+    marked as replayed was, and the other way round.
+    """
+
+    position: str
+    topic: str
+    at: str

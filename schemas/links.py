@@ -97,3 +97,15 @@ def check_id(value: str, field: str) -> str:
     if not value.isprintable():
         raise ValueError(f"`{field}` holds a character that is not printable")
     return value
+
+
+def check_relation(relation: Relation) -> None:
+    """Raises ValueError where an id is not acceptable: what the type itself cannot say."""
+    check_id(relation.parent, "parent")
+    check_id(relation.child, "child")
+
+
+def check_communication(communication: Communication) -> None:
+    """Raises ValueError where an id is not acceptable: what the type itself cannot say."""
+    check_id(communication.source, "source")
+    check_id(communication.destination, "destination")

@@ -7,10 +7,21 @@ events would be deleted while it is being read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from schemas.links import Communication, LinkCount, Relation, WindowClosed
+from schemas.codec import Decoder
+from schemas.dead_letters import Replay
+from schemas.links import (
+    Communication,
+    LinkCount,
+    Relation,
+    WindowClosed,
+    check_communication,
+    check_relation,
+    link_count_key,
+)
 
 MIB = 1 << 20
 #: Kafka's own default for a batch. One message of this size fits a topic that sets nothing else.
@@ -21,7 +32,12 @@ MAX_DEAD_LETTER = 16 * MIB
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. `partitions` None: as many as `WEIR_PARTITIONS` says; else fixed. `value` None: bytes as they come."""
+    """One topic. `partitions` None: as many as `WEIR_PARTITIONS` says; else fixed. `value` None: bytes as they come.
+
+    `key` says in words what a record's key is; `key_of` makes it of a value where the value decides. `check` raises
+    ValueError for a value that the type allows and weir does not. Topics owned by `producers` are the way in: anyone
+    may write to them; the others are written by their owner alone.
+    """
 
     name: str
     owner: str
@@ -31,6 +47,12 @@ class Topic:
     partitions: int | None = None
     config: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
+    key_of: Callable[[Any], bytes] | None = None
+    check: Callable[[Any], object] | None = None
+
+    def decoder(self) -> Decoder[Any] | None:
+        """What turns this topic's records into checked elements; None where they are bytes as they come."""
+        return None if self.value is None else Decoder(self.value, self.check)
 
 
 #: Kafka 4 refuses record timestamps over an hour ahead by itself; here they are accepted and go to the dead letters.
@@ -42,10 +64,11 @@ _A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 3600 * 1000)
 RELATIONS = Topic(
     "relations", "producers", "Which child belongs to which parent, from the record's timestamp on, with its history",
     "the child", Relation, partitions=1, config=_FOR_EVER | _ANY_TIMESTAMP,
+    key_of=lambda r: r.child.encode(), check=check_relation,
 )  # fmt: skip
 COMMUNICATIONS = Topic(
     "communications", "producers", "Calls between children; the record's timestamp is the event's time",
-    "free", Communication, config=_BY_SIZE | _ANY_TIMESTAMP,
+    "free", Communication, config=_BY_SIZE | _ANY_TIMESTAMP, check=check_communication,
 )  # fmt: skip
 LINKS_PARTIALS = Topic(
     "links-partials", "streams/links", "Partial counts and watermarks, from the combining stage to the merging one",
@@ -55,6 +78,7 @@ LINK_COUNTS = Topic(
     "link-counts", "streams/links", "Calls per window and pair of parents; the latest per key is the truth",
     '["window start","source","destination"]', LinkCount,
     config={"cleanup.policy": "compact,delete", "retention.ms": str(7 * 24 * 3600 * 1000)},
+    key_of=lambda c: link_count_key(c.window.start, c.source, c.destination),
 )  # fmt: skip
 LINK_WINDOWS = Topic(
     "link-windows", "streams/links", "One record per window and partition of link-counts when that partition closes it",
@@ -64,13 +88,19 @@ DEAD_LETTERS = Topic(
     "dead-letters", "everyone", "Refused messages: the bytes as they came, why and from where in the headers",
     "the refused message's", None, partitions=1, config=_FOR_EVER | {"max.message.bytes": str(MAX_DEAD_LETTER)},
 )  # fmt: skip
+DEAD_LETTER_REPLAYS = Topic(
+    "dead-letter-replays", "weir dead-letters", "Which dead letters were replayed: written with the replayed record",
+    "the dead letter's partition/offset", Replay, partitions=1, config={"cleanup.policy": "compact"}, internal=True,
+    key_of=lambda r: r.position.encode(),
+)  # fmt: skip
 LATE_EVENTS = Topic(
     "late-events", "streams", "Events older than their partition's watermark minus the retention, as they came",
     "the event's", None, partitions=1, config=_A_WEEK,
 )  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (
-    RELATIONS, COMMUNICATIONS, LINKS_PARTIALS, LINK_COUNTS, LINK_WINDOWS, DEAD_LETTERS, LATE_EVENTS,
+    RELATIONS, COMMUNICATIONS, LINKS_PARTIALS, LINK_COUNTS, LINK_WINDOWS, DEAD_LETTERS, DEAD_LETTER_REPLAYS,
+    LATE_EVENTS,
 )  # fmt: skip
 
 

@@ -16,9 +16,22 @@ def to_rfc3339(epoch_ms: int) -> str:
 
     >>> to_rfc3339(60_000), to_rfc3339(1)
     ('1970-01-01T00:01:00Z', '1970-01-01T00:00:00.001Z')
+
+    Raises ValueError outside the years 1 to 9999: a Kafka timestamp can be any 64-bit number.
     """
-    moment = _EPOCH + dt.timedelta(milliseconds=epoch_ms)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{epoch_ms % 1000:03d}" if epoch_ms % 1000 else "") + "Z"
+    try:
+        moment = _EPOCH + dt.timedelta(milliseconds=epoch_ms)
+    except OverflowError as e:
+        raise ValueError(f"{epoch_ms} ms from 1970 is outside the calendar") from e
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds" if epoch_ms % 1000 else "seconds") + "Z"
+
+
+def readable(epoch_ms: int) -> str:
+    """RFC 3339 where the calendar has it, else the number: for showing a time that nobody has checked."""
+    try:
+        return to_rfc3339(epoch_ms)
+    except ValueError:
+        return str(epoch_ms)
 
 
 def from_rfc3339(text: str) -> int:
@@ -29,7 +42,7 @@ def from_rfc3339(text: str) -> int:
     >>> from_rfc3339("1970-01-01T00:01:00Z"), from_rfc3339("1970-01-01T01:00:00+01:00")
     (60000, 0)
     """
-    moment = dt.datetime.fromisoformat(text)
+    moment = dt.datetime.fromisoformat(text.upper())  # RFC 3339 allows a small t and z
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset from UTC: write it as 2026-01-31T12:00:00Z")
     return (moment - _EPOCH) // _MILLISECOND

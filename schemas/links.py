@@ -5,9 +5,17 @@ An id is an opaque string of 1 to 128 printable characters (`str.isprintable`).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
+
+from schemas.times import from_rfc3339, to_rfc3339
+
+#: The largest count: what a signed 64-bit number holds, in Postgres too.
+MAX_COUNT = 2**63 - 1
+#: More partitions than any topic has: a number beyond it is no partition.
+MAX_PARTITIONS = 1 << 16
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
@@ -109,3 +117,39 @@ def check_communication(communication: Communication) -> None:
     """Raises ValueError where an id is not acceptable: what the type itself cannot say."""
     check_id(communication.source, "source")
     check_id(communication.destination, "destination")
+
+
+@lru_cache(maxsize=4096)
+def window_bounds(window: Window) -> tuple[int, int]:
+    """Start and end in epoch milliseconds. Raises ValueError where they are no times, or not in this order."""
+    bounds = []
+    for field, text in (("start", window.start), ("end", window.end)):
+        try:
+            bounds.append(from_rfc3339(text))
+            to_rfc3339(bounds[-1])
+        except ValueError as e:
+            raise ValueError(f"`window.{field}` is no time: {e}") from e
+    start, end = bounds
+    if end <= start:
+        raise ValueError(f"`window.end` {window.end} is not after `window.start` {window.start}")
+    return start, end
+
+
+def check_link_count(count: LinkCount) -> None:
+    """Raises ValueError where an id, a time or the count is not acceptable: what the type itself cannot say."""
+    window_bounds(count.window)
+    check_id(count.source, "source")
+    check_id(count.destination, "destination")
+    if not 0 <= count.count <= MAX_COUNT:
+        raise ValueError(f"`count` is {count.count}, 0 to {MAX_COUNT} are allowed")
+
+
+def check_window_closed(closed: WindowClosed) -> None:
+    """Raises ValueError where a time or a number is not acceptable: what the type itself cannot say."""
+    window_bounds(closed.window)
+    if not 0 <= closed.partition < closed.partitions <= MAX_PARTITIONS:
+        raise ValueError(
+            f"`partition` is {closed.partition} of {closed.partitions}, 0 to {MAX_PARTITIONS - 1} are allowed"
+        )
+    if not 0 <= closed.cells <= MAX_COUNT:
+        raise ValueError(f"`cells` is {closed.cells}, 0 to {MAX_COUNT} are allowed")

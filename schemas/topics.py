@@ -13,13 +13,16 @@ from typing import Any
 
 from schemas.codec import Decoder
 from schemas.dead_letters import Replay
+from schemas.errors import UnknownTopicError
 from schemas.links import (
     Communication,
     LinkCount,
     Relation,
     WindowClosed,
     check_communication,
+    check_link_count,
     check_relation,
+    check_window_closed,
     link_count_key,
 )
 
@@ -78,11 +81,11 @@ LINK_COUNTS = Topic(
     "link-counts", "streams/links", "Calls per window and pair of parents; the latest per key is the truth",
     '["window start","source","destination"]', LinkCount,
     config={"cleanup.policy": "compact,delete", "retention.ms": str(7 * 24 * 3600 * 1000)},
-    key_of=lambda c: link_count_key(c.window.start, c.source, c.destination),
+    key_of=lambda c: link_count_key(c.window.start, c.source, c.destination), check=check_link_count,
 )  # fmt: skip
 LINK_WINDOWS = Topic(
     "link-windows", "streams/links", "One record per window and partition of link-counts when that partition closes it",
-    '["window start",partition]', WindowClosed, config=_A_WEEK,
+    '["window start",partition]', WindowClosed, config=_A_WEEK, check=check_window_closed,
 )  # fmt: skip
 DEAD_LETTERS = Topic(
     "dead-letters", "everyone", "Refused messages: the bytes as they came, why and from where in the headers",
@@ -105,8 +108,8 @@ TOPICS: tuple[Topic, ...] = (
 
 
 def by_name(name: str) -> Topic:
-    """The topic of that name. Raises KeyError where there is none."""
+    """The topic of that name. Raises UnknownTopicError, which lists the known ones, where there is none."""
     for topic in TOPICS:
         if topic.name == name:
             return topic
-    raise KeyError(name)
+    raise UnknownTopicError(f"there is no topic {name!r}; the known ones are {', '.join(t.name for t in TOPICS)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -56,7 +58,7 @@ def test_the_fast_way_takes_no_record_that_the_careful_way_refuses(name: str, ba
         return
     if decoded != []:
         assert topic.check is not None
-        with pytest.raises(ValueError, match="not printable"):
+        with pytest.raises(ValueError, match=re.escape(bad.detail)):
             topic.check(decoded)
 
 

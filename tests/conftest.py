@@ -1,0 +1,109 @@
+"""Real servers for the tests: started once per run, ended with it; a topic prefix and a schema for each test.
+
+`WEIR_KAFKA` and `WEIR_POSTGRES`, where set, point the tests at servers that run already. Where a server cannot be
+had the test fails: nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from infra import config as configuration
+from infra import kafka as clients
+from infra.config import Config
+from infra.servers.kafka import KafkaServer
+from infra.servers.postgres import PostgresServer
+from infra.servers.server import running
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Config]:
+    """The configuration of the embedded servers of this run: a home and ports of their own."""
+    home = Path(tempfile.mkdtemp(prefix="weir-test-"))
+    kafka, controller, postgres = free_ports(3)
+    yield configuration.load(
+        {
+            "WEIR_HOME": str(home),
+            "WEIR_KAFKA_PORT": str(kafka),
+            "WEIR_KAFKA_CONTROLLER_PORT": str(controller),
+            "WEIR_POSTGRES_PORT": str(postgres),
+        }
+    )
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def kafka(servers: Config) -> Iterator[str]:
+    """host:port of a Kafka."""
+    if given := os.environ.get("WEIR_KAFKA"):
+        yield given
+    else:
+        with running(KafkaServer(servers)) as server:
+            yield server.address
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Config) -> Iterator[str]:
+    """postgresql:// address of a Postgres."""
+    if given := os.environ.get("WEIR_POSTGRES"):
+        yield given
+    else:
+        with running(PostgresServer(servers)) as server:
+            yield server.address
+
+
+@pytest.fixture
+def schema(postgres: str) -> Iterator[str]:
+    """A Postgres schema of the test's own, dropped after it."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+    yield name
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def environ(kafka: str, postgres: str, schema: str, tmp_path: Path) -> dict[str, str]:
+    """The environment for a `weir` process of the test's own: this one's, with all of weir's settings replaced."""
+    api, feed = free_ports(2)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
+    return inherited | {
+        "WEIR_HOME": str(tmp_path / "home"),
+        "WEIR_KAFKA": kafka,
+        "WEIR_POSTGRES": f"{postgres}{'&' if '?' in postgres else '?'}options=-csearch_path%3D{schema}",
+        "WEIR_TOPIC_PREFIX": f"t{uuid.uuid4().hex[:8]}-",
+        "WEIR_API_PORT": str(api),
+        "WEIR_FEED_PORT": str(feed),
+    }
+
+
+@pytest.fixture
+def config(environ: dict[str, str]) -> Iterator[Config]:
+    """The configuration of one test: real servers, a topic prefix, a schema, ports and a home of its own."""
+    config = configuration.load(environ)
+    yield config
+    client = clients.admin(config)
+    made = [name for name in client.list_topics(timeout=10).topics if name.startswith(config.topic_prefix)]
+    for future in (client.delete_topics(made) if made else {}).values():
+        future.result()

@@ -13,6 +13,8 @@ __all__ = [
     "ConfigError",
     "DiskFullError",
     "DownloadError",
+    "FeedBrokenError",
+    "FeedClosedError",
     "ForeignDataError",
     "KafkaUnavailableError",
     "OverloadError",
@@ -40,6 +42,14 @@ class KafkaUnavailableError(RetryableError):
 
 class PostgresUnavailableError(RetryableError):
     """Postgres does not answer."""
+
+
+class FeedBrokenError(RetryableError):
+    """The connection to the feed broke."""
+
+
+class FeedClosedError(WeirError):
+    """The connection to the feed was closed on purpose."""
 
 
 class OverloadError(WeirError):

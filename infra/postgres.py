@@ -1,0 +1,137 @@
+"""Postgres as weir uses it: connections, its errors in weir's own words, and the migrations.
+
+All tables are named without a schema: they live where the address's `search_path` puts them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from infra import log
+from infra.config import Config
+from infra.errors import ConfigError, PostgresUnavailableError, WeirError
+
+#: Any number will do, as long as every weir asks for the same one.
+_MIGRATION_LOCK = 0x77656972
+#: libpq's: seconds to connect, seconds of silence before the connection is probed, milliseconds without an answer
+#: before it is given up.
+_TIMEOUTS = {"connect_timeout": 3, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 10_000}
+_READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
+_NO_TABLE = psycopg.errors.UndefinedTable
+
+_log = log.get(__name__)
+
+
+def conninfo(config: Config, application: str, settings: Mapping[str, str] | None = None) -> str:
+    """The connection string: the configured address, weir's timeouts, and `settings` of the server for this session.
+
+    `application` is the name that the server lists the connection under. Raises ConfigError for an address that is
+    none.
+    """
+    try:
+        given = conninfo_to_dict(config.dsn)
+    except psycopg.ProgrammingError as e:  # its text may hold the password
+        raise ConfigError("WEIR_POSTGRES must be postgresql://user:password@host:port/database") from e
+    ours = " ".join(f"-c {name}={value}" for name, value in {"TimeZone": "UTC", **(settings or {})}.items())
+    merged: dict[str, object] = {**_TIMEOUTS, **given, "application_name": application}
+    merged["options"] = f"{given.get('options') or ''} {ours}".strip()
+    return make_conninfo("", **{name: str(value) for name, value in merged.items()})
+
+
+def connect(config: Config, application: str, settings: Mapping[str, str] | None = None) -> psycopg.Connection:
+    """A connection in autocommit mode: transactions are begun by name. Raises PostgresUnavailableError."""
+    with translated():
+        return psycopg.connect(conninfo(config, application, settings), autocommit=True)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns the driver's errors inside the block into weir's own."""
+    try:
+        yield
+    except psycopg.Error as e:
+        raise translate(e) from e
+
+
+def translate(error: psycopg.Error) -> WeirError:
+    """A driver's error as weir's own: retryable where waiting helps (away, full, locked, read-only)."""
+    line = " ".join(str(error).split())
+    if isinstance(error, _NO_TABLE):
+        return WeirError(f"Postgres has no tables of weir's yet; `weir run link-store` makes them ({line})")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | _READ_ONLY):
+        return PostgresUnavailableError(
+            f"Postgres {'cannot do it now' if error.sqlstate else 'does not answer'}: {line}"
+        )
+    return WeirError(f"Postgres: {line}")
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered step of the schema."""
+
+    number: int
+    name: str
+    sql: str = field(repr=False)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the SQL, in hexadecimal."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def migrations() -> list[Migration]:
+    """The migrations that this version of weir has, in order."""
+    found = []
+    for file in resources.files("infra.migrations").iterdir():
+        if file.name.endswith(".sql"):
+            number, _, name = file.name.removesuffix(".sql").partition("_")
+            found.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
+    return sorted(found, key=lambda migration: migration.number)
+
+
+def migrate(config: Config, steps: Sequence[Migration] | None = None) -> list[Migration]:
+    """Brings the schema up to date; returns what was applied. Each step is applied whole or not at all, by one weir.
+
+    `steps` are weir's own unless given. Raises PostgresUnavailableError, and WeirError where the database holds a step
+    that this weir does not have, or has with another content: it was made by another version.
+    """
+    steps = migrations() if steps is None else steps
+    applied = []
+    with connect(config, "weir-migrate") as connection, translated():
+        connection.execute("SELECT pg_advisory_lock(%s)", [_MIGRATION_LOCK])  # released with the connection
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS weir_migrations (number integer PRIMARY KEY, name text NOT NULL,"
+            " checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        present = _verified(connection, steps)
+        for step in steps:
+            if step.number not in present:
+                with connection.transaction():
+                    connection.execute(step.sql.encode())
+                    connection.execute(
+                        "INSERT INTO weir_migrations (number, name, checksum) VALUES (%s, %s, %s)",
+                        [step.number, step.name, step.checksum],
+                    )
+                applied.append(step)
+                _log.info("postgres.migrated", number=step.number, name=step.name)
+    return applied
+
+
+def _verified(connection: psycopg.Connection, steps: Sequence[Migration]) -> set[int]:
+    """The numbers that were applied before. Raises WeirError where they are not the ones this weir has."""
+    known = {step.number: step for step in steps}
+    present = set()
+    for number, name, checksum in connection.execute("SELECT number, name, checksum FROM weir_migrations").fetchall():
+        if number not in known:
+            raise WeirError(f"Postgres holds migration {number:04d}_{name}, made by a newer weir than this one")
+        if known[number].checksum != checksum:
+            raise WeirError(f"migration {number:04d}_{name} is not the one that was applied to this Postgres")
+        present.add(number)
+    return present

@@ -87,12 +87,14 @@ class Classifier:
             raise PoisonError(Reason.NOT_UTF8, "not UTF-8")
         if isinstance(found, Communication):
             return found
+        if found.reason != Reason.INVALID:
+            raise found
         try:
             return self._relations.one(raw)
         except PoisonError as e:
             if b'"parent"' in raw or b'"child"' in raw:
                 raise
-            if b'"source"' in raw or b'"destination"' in raw or found.reason != Reason.INVALID:
+            if b'"source"' in raw or b'"destination"' in raw:
                 raise found from e
             raise PoisonError(found.reason, f"neither a relation nor a communication: {found.detail}") from e
 

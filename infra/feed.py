@@ -60,7 +60,7 @@ class FeedConnection:
         self._status = status
         self._heartbeat = heartbeat
         self._healthy_after = healthy_after
-        self._backoff = Backoff(first=0.5, longest=10.0, random=jitter)
+        self._backoff = Backoff(first=0.5, cap=10.0, jitter=jitter)
         self._link: FeedLink | None = None
         self._connections = 0
         self._closing = False

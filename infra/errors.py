@@ -17,6 +17,7 @@ __all__ = [
     "FeedClosedError",
     "ForeignDataError",
     "KafkaUnavailableError",
+    "OffsetLostError",
     "OverloadError",
     "PoisonError",
     "PortTakenError",
@@ -50,6 +51,10 @@ class FeedBrokenError(RetryableError):
 
 class FeedClosedError(WeirError):
     """The connection to the feed was closed on purpose."""
+
+
+class OffsetLostError(WeirError):
+    """Records were deleted from a topic before they were read."""
 
 
 class OverloadError(WeirError):

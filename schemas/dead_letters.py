@@ -7,6 +7,7 @@ its headers (text, UTF-8). A `late-events` record has the same form.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 import msgspec
 
@@ -57,7 +58,7 @@ def to_headers(origin: Origin) -> Headers:
     return [(PREFIX + name, str(value).encode()) for name, value in fields.items() if value is not None]
 
 
-def from_headers(headers: Headers | None) -> Origin:
+def from_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Origin:
     """The `Origin` in a record's headers; raises msgspec.ValidationError where they are not a dead letter's."""
     fields = {
         name.removeprefix(PREFIX): value.decode(errors="replace")

@@ -24,3 +24,7 @@ class PoisonError(WeirError):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+class UnknownTopicError(WeirError):
+    """There is no topic of that name."""

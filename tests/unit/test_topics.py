@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from schemas.errors import UnknownTopicError
 from schemas.links import Relation
 from schemas.topics import RELATIONS, TOPICS, Topic, by_name
 
@@ -39,8 +40,8 @@ def test_a_topic_is_found_by_its_name() -> None:
     assert by_name("relations") is RELATIONS
 
 
-def test_an_unknown_name_is_a_key_error() -> None:
-    with pytest.raises(KeyError):
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownTopicError, match=r"'nonsense'.*relations, communications"):
         by_name("nonsense")
 
 

@@ -1,0 +1,236 @@
+"""A stream job without a broker: records in, results out, in milliseconds.
+
+`Harness` runs the same stages that a worker runs, over topics that are lists. What it leaves out is the transport:
+Faust's membership, librdkafka, the broker's transactions. A flush commits whole or, with `crash`, not at all.
+
+    >>> from infra.config import Config
+    >>> from streams import links
+    >>> h = Harness(links.job(Config(partitions=1)))
+    >>> h.send("relations", {"parent": "shop", "child": "cart-1"}, timestamp=0)
+    >>> h.send("communications", {"source": "cart-1", "destination": "cart-1"}, timestamp=1_000)
+    >>> h.run()
+    >>> [r["count"] for r in h.values("link-counts")]
+    [1]
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from schemas.dead_letters import Headers
+from streams.engine.combine import Combine, CombineState, others_watermark
+from streams.engine.job import WindowedCount
+from streams.engine.ledger import Routed
+from streams.engine.merge import Merge, MergeState
+from streams.engine.records import Batch, Record, Stage
+from streams.engine.screen import Screen
+
+
+@dataclass(frozen=True)
+class FakeRecord:
+    """A record of an in-memory topic, with confluent_kafka.Message's methods."""
+
+    _topic: str
+    _partition: int
+    _offset: int
+    _key: bytes | None
+    _value: bytes | None
+    _timestamp: int
+    _headers: Headers | None = None
+
+    def topic(self) -> str:
+        return self._topic
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def value(self) -> bytes | None:
+        return self._value
+
+    def headers(self) -> Headers | None:
+        return self._headers
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1 if self._timestamp >= 0 else 0), self._timestamp
+
+
+@dataclass
+class _Task:
+    stage: Stage
+    position: int
+
+
+@dataclass
+class Harness:
+    """One job over in-memory topics, with `partitions` of the source and of the partials.
+
+    `now_ms` is the wall clock (epoch ms) that timestamps are held against; it stands still unless `advance` moves it.
+    """
+
+    job: WindowedCount
+    partitions: int = 1
+    now_ms: int = 1 << 41
+    topics: dict[tuple[str, int], list[FakeRecord]] = field(default_factory=lambda: defaultdict(list))
+    committed: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._started = self.now_ms
+        self._tasks: dict[tuple[str, int], _Task] = {}
+        self._last_event: dict[tuple[str, int], int] = {}
+        self._viewed = 0
+
+    def send(
+        self,
+        topic: str,
+        value: Any,
+        timestamp: int,
+        partition: int = 0,
+        key: bytes | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Puts a record on a topic; `value` as it is where it is bytes or None, else as JSON."""
+        raw = value if value is None or isinstance(value, bytes) else msgspec.json.encode(value)
+        log = self.topics[topic, partition]
+        log.append(FakeRecord(topic, partition, len(log), key, raw, timestamp, headers))
+
+    def advance(self, milliseconds: int) -> None:
+        """Lets time pass."""
+        self.now_ms += milliseconds
+
+    def run(self, slice_size: int = 10_000) -> None:
+        """Processes and flushes until nothing is left, then lets the idle partitions say so."""
+        while self.step(slice_size=slice_size):
+            pass
+        for key in self._keys():
+            self.idle(*key)
+        while self.step(slice_size=slice_size):
+            pass
+
+    def step(self, slice_size: int = 10_000) -> bool:
+        """One slice and one flush of every task; False where none had anything to read."""
+        read = [key for key in self._keys() if self.process(*key, slice_size)]
+        for key in read:
+            self.flush(*key)
+        return bool(read)
+
+    def process(self, topic: str, partition: int, slice_size: int = 10_000) -> bool:
+        """The next slice of one task, not flushed yet; False where there is none."""
+        if self.job.view is not None:
+            log = self.topics[self.job.view.topic.name, 0]
+            self.job.view.apply(log[self._viewed :])
+            self._viewed = len(log)
+        task = self._task(topic, partition)
+        records = self.topics[topic, partition][task.position : task.position + slice_size]
+        if not records:
+            return False
+        task.stage.process(records)
+        task.position += len(records)
+        self._last_event[topic, partition] = self.now_ms
+        return True
+
+    def flush(self, topic: str, partition: int) -> None:
+        """Commits what one task has: its output and its position, together."""
+        task = self._task(topic, partition)
+        batch = task.stage.take(len(self.topics[self.job.output.name, partition]))
+        if batch is not None:
+            self._commit(batch, (topic, partition), task.position)
+
+    def idle(self, topic: str, partition: int) -> None:
+        """The task finds that its partition has nothing more, says so, and flushes."""
+        task = self._task(topic, partition)
+        if task.position < len(self.topics[topic, partition]):
+            return
+        elapsed = self.now_ms - self._last_event.get((topic, partition), self._started)
+        task.stage.caught_up(elapsed, self._others(partition) if topic == self.job.source.name else None)
+        self.flush(topic, partition)
+
+    def crash(self, topic: str | None = None, partition: int | None = None) -> None:
+        """Drops the tasks' memory (all of them, or one): each starts again from what was committed."""
+        for key in list(self._tasks):
+            if topic is None or key == (topic, partition):
+                del self._tasks[key]
+
+    def records(self, topic: str) -> list[FakeRecord]:
+        """A topic's records, partition by partition."""
+        return [r for (name, _), log in sorted(self.topics.items()) if name == topic for r in log]
+
+    def values(self, topic: str) -> list[Any]:
+        """A topic's values, from JSON."""
+        return [msgspec.json.decode(r.value() or b"null") for r in self.records(topic)]
+
+    def latest(self, topic: str) -> dict[bytes, Any]:
+        """The latest value per key, from JSON."""
+        return {r.key() or b"": msgspec.json.decode(r.value() or b"null") for r in self.records(topic)}
+
+    @property
+    def routed(self) -> Routed:
+        """What stage one did with all events, over all partitions, as committed."""
+        total = Routed()
+        for partition in range(self.partitions):
+            if (self.job.source.name, partition) in self.committed:
+                own = self._combine_state(partition).routed
+                total = Routed(total.counted + own.counted, total.late + own.late, total.dead + own.dead)
+        return total
+
+    @property
+    def counted(self) -> int:
+        """The sum of what stage two has merged, as committed."""
+        states = [m for (topic, _), (_, m) in self.committed.items() if topic == self.job.partials.name]
+        return sum(msgspec.json.decode(m, type=MergeState).counted for m in states)
+
+    def _keys(self) -> list[tuple[str, int]]:
+        view = [(self.job.view.topic.name, 0)] if self.job.view else []
+        names = (self.job.source.name, self.job.partials.name)
+        return view + [(name, p) for name in names for p in range(self.partitions)]
+
+    def _task(self, topic: str, partition: int) -> _Task:
+        if (topic, partition) not in self._tasks:
+            offset, metadata = self.committed.get((topic, partition), (0, None))
+            stage = self._stage(topic, partition)
+            stage.restore(metadata)
+            if isinstance(stage, Merge) and stage.restore_from is not None:
+                stage.restore_cells(self.topics[self.job.output.name, partition][stage.restore_from :])
+            self._tasks[topic, partition] = _Task(stage, offset)
+        return self._tasks[topic, partition]
+
+    def _stage(self, topic: str, partition: int) -> Stage:
+        if topic == self.job.source.name:
+            clock = (lambda: self.now_ms), (lambda: self.now_ms)
+            return Combine(self.job, partition, self.partitions, self.partitions, *clock)
+        if topic == self.job.partials.name:
+            return Merge(self.job, partition, self.partitions, self.partitions)
+        assert self.job.view is not None
+        decoder = self.job.view.topic.decoder()
+        assert decoder is not None
+        return Screen(self.job.name, self.job.view.topic, decoder)
+
+    def _commit(self, batch: Batch, key: tuple[str, int], position: int) -> None:
+        for produce in batch.produce:
+            partition = max(produce.partition, 0)
+            log = self.topics[produce.topic, partition]
+            record: Record = FakeRecord(
+                produce.topic, partition, len(log), produce.key, produce.value, self.now_ms, produce.headers
+            )
+            log.append(record)  # type: ignore[arg-type]
+        self.committed[key] = position, batch.metadata
+
+    def _combine_state(self, partition: int) -> CombineState:
+        return msgspec.json.decode(self.committed[self.job.source.name, partition][1], type=CombineState)
+
+    def _others(self, partition: int) -> int | None:
+        states = [
+            self._combine_state(p)
+            for p in range(self.partitions)
+            if p != partition and (self.job.source.name, p) in self.committed
+        ]
+        return others_watermark(states)

@@ -39,6 +39,16 @@ def duration_ms(text: str) -> int:
     return round(float(match[1]) * _UNITS[match[2]])
 
 
+def duration_text(ms: int) -> str:
+    """Milliseconds as `duration_ms` reads them, in the largest unit that holds them whole.
+
+    >>> duration_text(300_000), duration_text(90_000), duration_text(200), duration_text(0)
+    ('5m', '90s', '200ms', '0ms')
+    """
+    unit = next((u for u, size in sorted(_UNITS.items(), key=lambda item: -item[1]) if ms and ms % size == 0), "ms")
+    return f"{ms // _UNITS[unit]}{unit}"
+
+
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text)
@@ -89,7 +99,7 @@ class Config:
     postgres_port: int = _setting(None, _port, "the embedded Postgres's port")
     api_port: int = _setting(None, _port, "the HTTP API's port (GET /links, /health)")
     feed_port: int = _setting(None, _port, "where `weir feed serve` listens")
-    feed_url: str | None = _setting(None, str, "ws:// address of a feed that `weir up` connects to")
+    feed_url: str | None = _setting(None, str, "ws:// address of a feed that `weir up` connects to", secret=True)
     topic_prefix: str = _setting("", _prefix, "put before every topic, group and transactional id")
     partitions: int = _setting("4", _whole(1, 256), "partitions of the topics that weir makes")
     replication: int = _setting("1", _whole(1, 15), "replication factor of the topics that weir makes")
@@ -137,7 +147,7 @@ def describe(environ: Mapping[str, str]) -> list[Setting]:
     return [
         Setting(
             "WEIR_" + f.name.upper(),
-            _shown(getattr(config, f.name), f.metadata["secret"]),
+            shown(_as_written(getattr(config, f.name), f.metadata["parse"]), f.metadata["secret"]),
             sources[f.name],
             f.metadata["doc"],
         )
@@ -145,7 +155,13 @@ def describe(environ: Mapping[str, str]) -> list[Setting]:
     ]
 
 
-def _shown(value: object, secret: bool) -> str:
+def _as_written(value: Any, parse: Callable[[str], Any]) -> Any:
+    """The value as it would be written in the environment."""
+    return duration_text(value) if parse is duration_ms and value is not None else value
+
+
+def shown(value: object, secret: bool = True) -> str:
+    """A setting's value as people may see it: of an address that is a `secret`, the password is hidden."""
     if value is None:
         return ""
     text = str(value)

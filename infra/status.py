@@ -31,17 +31,18 @@ class ServiceStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StatusFile:
-    """The file of one service in this process."""
+    """The file of one service in this process, or in process `pid` where another speaks for it."""
 
-    def __init__(self, config: Config, name: str, address: str | None = None) -> None:
+    def __init__(self, config: Config, name: str, address: str | None = None, pid: int | None = None) -> None:
         self._path = _folder(config) / f"{name}.json"
         self._name = name
         self._address = address
+        self._pid = pid
 
     def set(self, state: str, **detail: str | int | float | bool | None) -> None:
         """Replaces what is said. Cheap enough for every change of state; not for every message."""
-        me = psutil.Process()
-        status = ServiceStatus(self._name, state, me.pid, me.create_time(), self._address, detail)
+        process = psutil.Process(self._pid)
+        status = ServiceStatus(self._name, state, process.pid, process.create_time(), self._address, detail)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(f".{os.getpid()}.tmp")
         fresh.write_bytes(msgspec.json.encode(status))

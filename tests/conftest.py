@@ -58,8 +58,8 @@ def kafka(servers: Config) -> Iterator[str]:
     if given := os.environ.get("WEIR_KAFKA"):
         yield given
     else:
-        with running(KafkaServer(servers)) as server:
-            yield server.address
+        with running(KafkaServer(servers)):
+            yield servers.bootstrap
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +68,8 @@ def postgres(servers: Config) -> Iterator[str]:
     if given := os.environ.get("WEIR_POSTGRES"):
         yield given
     else:
-        with running(PostgresServer(servers)) as server:
-            yield server.address
+        with running(PostgresServer(servers)):
+            yield servers.dsn
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,7 +25,6 @@ from infra.errors import DownloadError
 from infra.space import MIB, disk_full
 
 KAFKA_VERSION = "4.1.0"
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -98,15 +96,10 @@ def _download(folder: Path, jars: list[Jar]) -> None:
         for stale in (partial, folder):
             shutil.rmtree(stale, ignore_errors=True)
         (partial / "jars").mkdir(parents=True)
-        with _progress() as progress, ThreadPoolExecutor(_AT_ONCE) as pool:
+        with _progress() as progress:
             bar = progress.add_task(f"Apache Kafka {KAFKA_VERSION}", total=sum(jar.size for jar in jars))
-            fetches = [pool.submit(_fetch, jar, partial, lambda n: progress.advance(bar, n)) for jar in jars]
-            try:
-                for fetch in fetches:
-                    fetch.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            for jar in jars:
+                _fetch(jar, partial, lambda n: progress.advance(bar, n))
         (partial / "jars").replace(folder)
     except OSError as e:  # requests' errors are OSErrors as well
         if e.errno == errno.ENOSPC:

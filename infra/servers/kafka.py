@@ -16,12 +16,12 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from infra.config import Config
-from infra.errors import ForeignDataError, ServerFailedError
+from infra.errors import ForeignDataError
 from infra.kafka import admin
 from infra.ports import check_free
 from infra.processes import Process, spawn
 from infra.servers.jars import KAFKA_VERSION, class_path
-from infra.servers.server import fresh_log, wait_until
+from infra.servers.server import fresh_log, last_words, wait_until
 from infra.space import MIB, check_space
 
 #: New segments are preallocated by index only; a quarter of a gigabyte lets a first run finish.
@@ -71,6 +71,7 @@ class KafkaServer:
     """Apache Kafka as a `Server`."""
 
     name = "kafka"
+    speaks = False
     stop_signal = signal.SIGTERM
     #: It is made to survive a crash, and a hard end cannot hang.
     signal_at_parents_end = signal.SIGKILL
@@ -79,7 +80,7 @@ class KafkaServer:
         self._config = config
         self._folder = config.home / "kafka"
         self._class_path = ""
-        self.address = f"127.0.0.1:{config.kafka_port}"
+        self.address = f"kafka://127.0.0.1:{config.kafka_port}"
         self.log = config.home / "logs" / "kafka.log"
 
     def prepare(self) -> None:
@@ -91,10 +92,10 @@ class KafkaServer:
         check_free("127.0.0.1", config.kafka_controller_port, "its controller", "WEIR_KAFKA_CONTROLLER_PORT")
         config.home.mkdir(parents=True, exist_ok=True)
         check_space(config.home, _ROOM, "Kafka")
+        fresh_log(self.log)
         if not self._folder.exists():
             self._format()
         self._write_settings(self._folder)
-        fresh_log(self.log)
 
     def _format(self) -> None:
         """Formats beside the place and moves there: what is in the place is whole."""
@@ -104,10 +105,12 @@ class KafkaServer:
         self._write_settings(fresh)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         command = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "server.properties")
-        done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            said = (done.stdout + done.stderr).strip().splitlines() or ["no word why"]
-            raise ServerFailedError(f"Kafka could not format {fresh}: {said[-1]}")
+        try:
+            code = spawn(command, cwd=fresh, log=self.log).wait(60)
+        except subprocess.TimeoutExpired as e:
+            raise last_words(self, "cannot be given a new data folder: the format does not end") from e
+        if code:
+            raise last_words(self, f"cannot be given a new data folder: the format ended with code {code}")
         (fresh / "VERSION").write_text(KAFKA_VERSION + "\n")
         fresh.replace(self._folder)
 

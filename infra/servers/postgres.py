@@ -13,6 +13,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -20,7 +21,7 @@ from infra.config import Config
 from infra.errors import ForeignDataError, ServerFailedError
 from infra.ports import check_free
 from infra.processes import Process, spawn
-from infra.servers.server import fresh_log, wait_until
+from infra.servers.server import fresh_log, last_words, wait_until
 from infra.space import MIB, check_space
 
 POSTGRES_VERSION = "18"
@@ -42,6 +43,7 @@ class PostgresServer:
     """PostgreSQL as a `Server`."""
 
     name = "postgres"
+    speaks = False
     #: A fast shutdown: open transactions are rolled back, the data is left clean.
     stop_signal = signal.SIGINT
     signal_at_parents_end = signal.SIGINT
@@ -63,9 +65,7 @@ class PostgresServer:
         fresh_log(self.log)
         if not self._folder.exists():
             self._initdb()
-        # Whoever wrote this is gone: one weir at a time has this home, and it ended what an earlier one left. The
-        # process id in it may belong to somebody else by now, who would keep Postgres from starting.
-        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+        forget_reused_pid(self._folder)
 
     def _initdb(self) -> None:
         """Makes the cluster beside its place and moves it there: what is in the place is whole."""
@@ -78,9 +78,9 @@ class PostgresServer:
         try:
             code = spawn(command, user=self._user, log=self.log, cwd=self._config.home).wait(60)
         except subprocess.TimeoutExpired as e:
-            raise ServerFailedError(f"initdb does not end; see {self.log}") from e
+            raise last_words(self, "cannot be given a new data folder: initdb does not end") from e
         if code:
-            raise ServerFailedError(f"initdb ended with code {code}; see {self.log}")
+            raise last_words(self, f"cannot be given a new data folder: initdb ended with code {code}")
         fresh.replace(self._folder)
 
     def spawn(self) -> Process:
@@ -131,3 +131,18 @@ def check_version(folder: Path) -> None:
             f"{folder} was written by {theirs}, weir brings PostgreSQL {POSTGRES_VERSION}: "
             "move that folder away, or choose another WEIR_HOME"
         )
+
+
+def forget_reused_pid(folder: Path) -> None:
+    """Removes postmaster.pid where the process id in it belongs to another program by now (after a reboot, say).
+
+    Postgres would take that program for itself and refuse to start. In any other case the file is left: it is how
+    Postgres finds out whether processes of an earlier run still use the data.
+    """
+    file = folder / "postmaster.pid"
+    try:
+        name = psutil.Process(int(file.read_text().splitlines()[0])).name()
+    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+        return
+    if name != "postgres":
+        file.unlink()

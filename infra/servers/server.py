@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from infra.errors import PortTakenError, ServerFailedError, StartError
+from infra.keeper import Child
 from infra.processes import Process, end
 from infra.space import disk_full
 
@@ -18,23 +18,10 @@ _TAIL = 8192
 _ROTATE_AT = 10 << 20
 
 
-class Server(Protocol):
+class Server(Child, Protocol):
     """A server that weir runs as a child process, with its data in a folder of `WEIR_HOME`."""
 
-    name: str
-    address: str
     log: Path
-    stop_signal: signal.Signals
-    signal_at_parents_end: signal.Signals
-
-    def prepare(self) -> None:
-        """Makes everything a start needs: programs, ports, room, the data folder. Blocks; raises StartError."""
-
-    def spawn(self) -> Process:
-        """Starts the process and returns at once."""
-
-    def wait_ready(self, process: Process) -> None:
-        """Returns once the server answers. Blocks; raises StartError where the process ends or takes too long."""
 
 
 @contextlib.contextmanager

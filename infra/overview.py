@@ -1,0 +1,95 @@
+"""Where everything is and how it does: what `weir status` shows."""
+
+from __future__ import annotations
+
+import msgspec
+from confluent_kafka import KafkaException
+
+from infra.config import Config
+from infra.errors import PostgresUnavailableError
+from infra.kafka import admin, translate
+from infra.postgres import connect
+from infra.services import EMBEDDED, SERVICES
+from infra.status import ServiceStatus, read_all
+
+#: Seconds that a server has to answer.
+_PATIENCE = 3.0
+
+Fact = str | int | float | bool | None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One server or service. `state` as in `infra.status.ServiceStatus`; `pid` where it is a process of weir's."""
+
+    state: str
+    address: str | None = None
+    pid: int | None = None
+    detail: dict[str, Fact] = {}
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """Everything: `kafka` is host:port, `postgres` an address that a client can use as it is."""
+
+    home: str
+    kafka: str
+    postgres: str
+    services: dict[str, Entry]
+
+
+def overview(config: Config) -> Overview:
+    """Reads what services say of themselves, and asks the two servers. Takes seconds where one does not answer."""
+    said = {status.name: status for status in read_all(config)}
+    running = _children(said.pop("weir", None))
+    entries = {
+        "kafka": _server(config, "kafka", f"kafka://{config.bootstrap}", said.pop("kafka", None)),
+        "postgres": _server(config, "postgres", config.dsn, said.pop("postgres", None)),
+    }
+    for service in SERVICES:
+        if status := said.pop(service.name, None):
+            entries[service.name] = _entry(status)
+        elif service.name in running:
+            entries[service.name] = Entry("starting")
+        elif service.wanted(config):
+            entries[service.name] = Entry("stopped")
+    # Those that were started by hand, beside `weir up` or without it.
+    entries |= {name: _entry(status) for name, status in said.items()}
+    return Overview(str(config.home), config.bootstrap, config.dsn, entries)
+
+
+def _children(weir: ServiceStatus | None) -> list[str]:
+    """The names of what `weir up` has started, or is about to."""
+    return str(weir.detail.get("children", "")).split(",") if weir and weir.state == "running" else []
+
+
+def _entry(status: ServiceStatus) -> Entry:
+    gone = status.state == "stopped"
+    return Entry(status.state, status.address, None if gone else status.pid, status.detail)
+
+
+def _server(config: Config, name: str, address: str, status: ServiceStatus | None) -> Entry:
+    """An embedded one is what its process is, and must answer as well; one elsewhere must answer."""
+    embedded = EMBEDDED[name](config)
+    if embedded and (status is None or status.state != "running"):
+        return _entry(status) if status else Entry("stopped", address)
+    error = _ask_kafka(config) if name == "kafka" else _ask_postgres(config)
+    detail: dict[str, Fact] = {"embedded": embedded}
+    if error:
+        detail["error"] = error
+    return Entry("failed" if error else "running", address, status.pid if embedded and status else None, detail)
+
+
+def _ask_kafka(config: Config) -> str | None:
+    """What is wrong with Kafka, if anything is."""
+    try:
+        admin(config).list_topics(timeout=_PATIENCE)
+    except KafkaException as e:
+        return str(translate(e))
+    return None
+
+
+def _ask_postgres(config: Config) -> str | None:
+    try:
+        connect(config, "weir-status").close()
+    except PostgresUnavailableError as e:
+        return str(e)
+    return None

@@ -1,0 +1,102 @@
+"""What `weir up` runs: the one list of services, each a `weir` command in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from infra.config import Config
+from infra.errors import ConfigError, ServerFailedError
+from infra.ports import check_free
+from infra.processes import Process, spawn
+from infra.status import read_all
+
+#: Seconds that a service has to say something of itself before its start counts as done all the same.
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service. `command` is what follows `weir`; `port` is the name in `infra.config.PORTS` it listens on."""
+
+    name: str
+    command: Callable[[Config], tuple[str, ...]]
+    description: str
+    port: str | None = None
+    wanted: Callable[[Config], bool] = lambda config: True
+
+
+SERVICES = (
+    Service("worker-links", lambda c: ("worker", "links"), "counts links per window and pair of parents"),
+    Service("link-store", lambda c: ("run", "link-store"), "writes link counts to Postgres"),
+    Service("api", lambda c: ("run", "api"), "serves GET /links and /health", port="api"),
+    Service(
+        "feed",
+        lambda c: ("feed", "connect", c.feed_url or ""),
+        "reads WEIR_FEED_URL, and sends the counts back",
+        wanted=lambda c: c.feed_url is not None,
+    ),
+)
+EMBEDDED: dict[str, Callable[[Config], bool]] = {
+    "kafka": lambda c: c.kafka is None,
+    "postgres": lambda c: c.postgres is None,
+}
+
+
+def wanted(config: Config, only: str | None = None) -> list[str]:
+    """The names of the embedded servers and services that `weir up [--only a,b]` runs, servers first.
+
+    Raises ConfigError for a name that is none, or that this configuration does not run.
+    """
+    possible = [name for name, embedded in EMBEDDED.items() if embedded(config)]
+    possible += [service.name for service in SERVICES if service.wanted(config)]
+    if only is None:
+        return possible
+    chosen = {name.strip() for name in only.split(",")}
+    for name in sorted(chosen - set(possible)):
+        if name in EMBEDDED:
+            raise ConfigError(f"--only {name}: WEIR_{name.upper()} is set, so there is no embedded one")
+        if name == "feed":
+            raise ConfigError("--only feed: WEIR_FEED_URL is not set")
+        raise ConfigError(f"--only {name}: no such service; there are {', '.join(possible)}")
+    return [name for name in possible if name in chosen]
+
+
+class ServiceProcess:
+    """A service as the supervisor runs it."""
+
+    speaks = True
+    stop_signal = signal.SIGTERM
+    #: A service must survive a crash in any case, and a hard end cannot hang.
+    signal_at_parents_end = signal.SIGKILL
+
+    def __init__(self, config: Config, service: Service) -> None:
+        self._config = config
+        self._service = service
+        self.name = service.name
+        port = getattr(config, f"{service.port}_port") if service.port else None
+        self.address = f"http://{config.host}:{port}" if port else None
+
+    def prepare(self) -> None:
+        """Checks its port. Raises PortTakenError."""
+        if port := self._service.port:
+            number = getattr(self._config, f"{port}_port")
+            check_free(self._config.host, number, f"the service {self.name}", f"WEIR_{port.upper()}_PORT")
+
+    def spawn(self) -> Process:
+        """Starts `weir …` with this weir's interpreter and environment."""
+        command = [sys.executable, "-m", "infra.cli.main", *self._service.command(self._config)]
+        return spawn(command, signal_at_parents_end=self.signal_at_parents_end)
+
+    def wait_ready(self, process: Process) -> None:
+        """Returns once the service has said something of itself. Blocks; raises ServerFailedError where it ends."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            if (code := process.poll()) is not None:
+                raise ServerFailedError(f"{self.name} ended with code {code}")
+            if any(status.pid == process.pid for status in read_all(self._config)):
+                return
+            time.sleep(0.05)

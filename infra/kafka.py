@@ -112,4 +112,7 @@ def ensure_topics(config: Config, topics: Iterable[Topic] = TOPICS, timeout: flo
                     raise
         return made
     except KafkaException as e:
-        raise translate(e) from e
+        error = translate(e)
+        if isinstance(error, KafkaUnavailableError):
+            raise KafkaUnavailableError(f"no Kafka answers at {config.bootstrap} (is `weir up` running?)") from e
+        raise error from e

@@ -1,0 +1,91 @@
+"""Records to a topic, counted when Kafka has acknowledged them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from infra import kafka
+from infra.config import Config
+from infra.errors import KafkaUnavailableError
+from infra.topic_lines import Outgoing
+from schemas.errors import WeirError
+from schemas.topics import Topic
+
+#: How long a record may wait for its acknowledgement before Kafka counts as away.
+PATIENCE_MS = 30_000
+
+
+class TopicWriter:
+    """Sends groups of records (one line's) to one topic; a group is accepted once all of it is acknowledged.
+
+    `refused(number, error)` is called for each group that Kafka did not take. Not thread-safe.
+    """
+
+    def __init__(self, config: Config, topic: Topic, refused: Callable[[int, WeirError], None]) -> None:
+        self._producer = kafka.producer(config, **{"message.timeout.ms": PATIENCE_MS})
+        self._topic = config.topic(topic.name)
+        self._refused = refused
+        self._unavailable: WeirError | None = None
+        self._pending: dict[int, int] = {}
+        self.accepted = 0
+
+    def send(self, number: int, records: Sequence[Outgoing]) -> None:
+        """Hands over the group of that number; waits only while too many are unacknowledged.
+
+        Raises KafkaUnavailableError where Kafka has not answered for `PATIENCE_MS`.
+        """
+        self._pending[number] = len(records)
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            self._delivered(number, error)
+
+        for record in records:
+            while not self._handed_over(record, delivered):
+                self._serve(0.1)
+        self._serve(0)
+
+    def _handed_over(self, record: Outgoing, delivered: Callable[[KafkaError | None, Message], None]) -> bool:
+        try:
+            # 0 is the client's way to say "now".
+            self._producer.produce(
+                self._topic, record.value, record.key, on_delivery=delivered, timestamp=record.timestamp or 0
+            )
+        except BufferError:
+            return False
+        except KafkaException as e:
+            delivered(e.args[0], None)  # type: ignore[arg-type]
+        return True
+
+    def flush(self) -> None:
+        """Waits until every record has its answer. Raises KafkaUnavailableError as `send` does."""
+        while self._pending:
+            self._serve(0.1)
+
+    @property
+    def unanswered(self) -> int:
+        """How many groups have no answer yet: after an error they may be in Kafka, or not."""
+        return len(self._pending)
+
+    def _serve(self, timeout: float) -> None:
+        self._producer.poll(timeout)
+        if self._unavailable is not None:
+            self._producer.purge()
+            raise self._unavailable
+
+    def _delivered(self, number: int, error: KafkaError | None) -> None:
+        if number not in self._pending:
+            return  # another record of the group was refused before
+        if error is None:
+            self._pending[number] -= 1
+            if self._pending[number] == 0:
+                del self._pending[number]
+                self.accepted += 1
+            return
+        translated = kafka.translate(error)
+        if isinstance(translated, KafkaUnavailableError):
+            self._unavailable = translated
+            return
+        del self._pending[number]
+        self._refused(number, translated)

@@ -1,0 +1,93 @@
+"""The Kafka half of a sink: reads partitions from given offsets, and says so where they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from consumers.batch import Place, Record
+from infra import kafka
+from infra.config import Config
+from infra.errors import OffsetLostError
+
+#: How long a run of records is filled after its first, in seconds: a flush of the engine's comes as a burst.
+_FILL = 0.02
+#: How long Kafka has for an answer, in seconds.
+_PATIENCE = 3.0
+
+
+class Source:
+    """Reads every partition of `topics`, which are names on the broker; committed transactions only.
+
+    Every method blocks, and raises KafkaUnavailableError where Kafka does not answer.
+    """
+
+    def __init__(self, config: Config, group: str, topics: Sequence[str]) -> None:
+        self._consumer = kafka.consumer(config, group)
+        self._topics = topics
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def beginnings(self) -> dict[Place, int]:
+        """The offset of the first record that each partition still has."""
+        found = {}
+        with _translated():
+            for topic in self._topics:
+                for partition in self._consumer.list_topics(topic, timeout=_PATIENCE).topics[topic].partitions:
+                    found[topic, partition] = self._first(topic, partition)
+        return found
+
+    def read_from(self, offsets: Mapping[Place, int]) -> None:
+        """Reads these places, each from its offset."""
+        with _translated():
+            self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+
+    def records(self, most: int, timeout: float) -> list[Record]:
+        """The next records, `most` of them at most; none where none came within `timeout` seconds.
+
+        Raises OffsetLostError where the offset to go on from is not there any more.
+        """
+        with _translated():
+            first = self._consumer.poll(timeout)
+            if first is None:
+                return []
+            return [self._record(message) for message in (first, *self._consumer.consume(most - 1, timeout=_FILL))]
+
+    def check(self) -> None:
+        """Asks Kafka for a sign of life: a consumer whose broker is gone just hears nothing."""
+        with _translated():
+            self._consumer.list_topics(self._topics[0], timeout=_PATIENCE)
+
+    def _record(self, message: Message) -> Record:
+        # An error's message names its place as well.
+        topic, partition, offset = cast(tuple[str, int, int], (message.topic(), message.partition(), message.offset()))
+        error = message.error()
+        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise OffsetLostError(
+                f"{topic}/{partition}: what is to be read next is not there, the first offset is "
+                f"{self._first(topic, partition)}: records were deleted before they were stored. "
+                "To go on with what is there, delete this partition's row in sink_offsets"
+            )
+        if error is not None:
+            raise KafkaException(error)
+        kind, timestamp = message.timestamp()
+        return Record(topic, partition, offset, timestamp if kind else None, message.key(), message.value())
+
+    def _first(self, topic: str, partition: int) -> int:
+        first: int = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_PATIENCE)[0]
+        return first
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as e:
+        raise kafka.translate(e) from e

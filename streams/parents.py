@@ -26,9 +26,6 @@ class Parents:
         self._history: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {}  # child: since and parent, by time
         self._decoder = RELATIONS.decoder()
 
-    def __len__(self) -> int:
-        return len(self._history)
-
     def apply(self, records: Sequence[Record]) -> None:
         """Takes `relations` records in offset order."""
         assert self._decoder is not None

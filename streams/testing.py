@@ -189,7 +189,7 @@ class Harness:
         return sum(msgspec.json.decode(m, type=MergeState).counted for m in states)
 
     def _keys(self) -> list[tuple[str, int]]:
-        view = [(self.job.view.topic.name, 0)] if self.job.view else []
+        view = [(self.job.view.topic.name, 0)] if self.job.view is not None else []
         names = (self.job.source.name, self.job.partials.name)
         return view + [(name, p) for name in names for p in range(self.partitions)]
 

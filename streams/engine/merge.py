@@ -62,8 +62,11 @@ class Merge:
         self._counted = state.counted
         self.restore_from = state.restore_from
 
-    def restore_cells(self, records: Iterable[Record]) -> None:
-        """Takes the changelog from `restore_from` on, in offset order; the latest per key is the count."""
+    def restore_cells(self, records: Iterable[Record]) -> int:
+        """Takes the changelog from `restore_from` on, in offset order; the latest per key is the count.
+
+        Gives the number of cells that are live again.
+        """
         gone = self._gone()
         for record in records:
             window, key, count = self._job.read_cell(record)
@@ -72,6 +75,7 @@ class Merge:
                 self._table.setdefault(window, {})[key] = count
         if self._announced_from is not None:
             self._announced_apart = {window for window in self._table if window < self._announced_from}
+        return sum(len(cells) for cells in self._table.values())
 
     def process(self, records: Sequence[Record]) -> None:
         """Merges partials in offset order."""

@@ -1,0 +1,72 @@
+"""A job as an ordinary Faust app with ordinary agents."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faust
+
+from infra.config import Config
+from streams.engine.dataplane import DataPlane, Slice, fail
+from streams.engine.job import WindowedCount
+from streams.engine.membership import transport_for
+
+#: How many slices may wait for an agent: enough to keep it busy, few enough to keep memory and latency small.
+SLICES = 4
+
+
+def app_for(config: Config, job: WindowedCount) -> faust.App:
+    """The Faust app of one job: one agent per topic that it reads, each getting slices of records."""
+    app = faust.App(
+        config.topic(job.name),
+        broker=";".join(f"kafka://{host}" for host in config.bootstrap.split(",")),
+        store="memory://",
+        autodiscover=False,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=1.0,
+        broker_rebalance_timeout=15.0,
+        stream_wait_empty=False,
+        worker_redirect_stdouts=False,
+    )
+    channels: dict[str, Any] = {}
+
+    async def deliver(piece: Slice) -> None:
+        await channels[piece.task.topic].put(piece)
+
+    plane = DataPlane(config, job, deliver, fail)
+    names = {config.topic(topic): topic for topic in plane.topics}
+    app.transport = transport_for(app, plane, names)
+
+    async def work(stream: Any) -> None:
+        async for task, records, idle, at_end in stream:
+            try:
+                await task.handle(records, idle, at_end)
+            except Exception as e:  # noqa: BLE001 - Faust would restart the agent without what it lost
+                fail(e)
+            await asyncio.sleep(0)
+
+    async def member(stream: Any) -> None:
+        async for _ in stream:  # subscribes; the records themselves come in slices
+            raise AssertionError("Faust's consumer fetches nothing")
+
+    for name, topic in names.items():
+        channels[topic] = app.channel(maxsize=SLICES)
+        app.agent(channels[topic], name=f"{job.name}.{topic}")(work)
+        app.agent(app.topic(name, value_type=bytes, value_serializer="raw"), name=f"{job.name}.{topic}.member")(member)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def threads() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64, "commit"))
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def stop(*_: Any, **__: Any) -> None:
+        await plane.stop()
+
+    app.plane = plane
+    return app

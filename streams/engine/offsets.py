@@ -1,0 +1,86 @@
+"""Where a group's tasks are: committed offsets with their metadata, ends of topics, and the changelog read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+
+from infra.config import Config
+from infra.kafka import consumer, translate
+from streams.engine.errors import EngineError
+from streams.engine.records import Record
+
+TIMEOUT_S = 15.0
+
+
+class Group:
+    """The job's consumer group, asked without being a member: Faust's consumer is the member."""
+
+    def __init__(self, config: Config, job: str) -> None:
+        self._config = config
+        self._consumer: Consumer = consumer(config, job, **{"isolation.level": "read_uncommitted"})
+
+    def metadata(self) -> Any:
+        """What `send_offsets_to_transaction` wants. It carries no generation: fencing rests on the transactional id."""
+        return self._consumer.consumer_group_metadata()
+
+    def committed(self, topic: str, partitions: int) -> dict[int, tuple[int, str]]:
+        """Partition to committed offset and its metadata, of those that have one."""
+        name = self._config.topic(topic)
+        try:
+            found = self._consumer.committed([TopicPartition(name, p) for p in range(partitions)], TIMEOUT_S)
+        except KafkaException as e:
+            raise translate(e) from e
+        return {tp.partition: (tp.offset, tp.metadata or "") for tp in found if tp.offset != OFFSET_INVALID}
+
+    def ends(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset that is still there, and the high watermark (not the last stable offset)."""
+        try:
+            found: tuple[int, int] = self._consumer.get_watermark_offsets(
+                TopicPartition(self._config.topic(topic), partition), TIMEOUT_S
+            )
+        except KafkaException as e:
+            raise translate(e) from e
+        return found
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has. Raises EngineError where there is no such topic."""
+        name = self._config.topic(topic)
+        try:
+            found = self._consumer.list_topics(name, TIMEOUT_S).topics[name]
+        except KafkaException as e:
+            raise translate(e) from e
+        if found.error is not None:
+            raise EngineError(f"topic {name}: {found.error.str()}; `weir topics --create` makes weir's topics")
+        return len(found.partitions)
+
+
+def read_to(config: Config, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
+    """The committed records of a partition from offset `start` up to `end`, in order.
+
+    `end` is a high watermark; control records and aborted transactions below it are passed over.
+    """
+    if start >= end:
+        return
+    reader = consumer(config, None, **{"enable.partition.eof": True, "queued.min.messages": 100_000})
+    try:
+        reader.assign([TopicPartition(config.topic(topic), partition, start)])
+        while True:
+            messages: list[Any] = reader.consume(10_000, 0.2)
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    if message.offset() < end:
+                        yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    if message.offset() >= end:
+                        return
+                elif not error.retriable() and error.code() not in (
+                    KafkaError._TRANSPORT,
+                    KafkaError._ALL_BROKERS_DOWN,
+                ):
+                    raise EngineError(f"{topic}[{partition}] cannot be read from offset {start}: {error.str()}")
+    finally:
+        reader.close()

@@ -1,0 +1,167 @@
+"""A task: one assignment of one source partition, its producer, its memory, its position.
+
+Made at assignment, closed at revocation, never reused: what a closed task still holds has no effect. That rule is what
+makes counting exact across rebalances.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from infra.config import Config
+from streams.engine.errors import EngineError, OffsetLostError, StateWithoutOffsetError, TransactionAbortedError
+from streams.engine.merge import Merge
+from streams.engine.offsets import Group, read_to
+from streams.engine.records import Batch, Record, Stage
+from streams.engine.transactions import TransactionalProducer
+
+log = structlog.get_logger(__name__)
+
+#: How old the known end of the changelog may be: a restore reads at most this much more than it needs.
+CHANGELOG_END_S = 10.0
+
+
+class Task:
+    """Runs one stage over one partition of `topic`; flushes are transactions, one at a time.
+
+    `fail` is called with what the task cannot go on from; `reopen` when its last transaction was aborted.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        group: Group,
+        job: str,
+        topic: str,
+        partition: int,
+        stage: Stage,
+        changelog: str | None,
+        linger_ms: int,
+        fail: Callable[[BaseException], None],
+        reopen: Callable[[], None],
+    ) -> None:
+        self.topic, self.partition, self.stage = topic, partition, stage
+        self.closed = False
+        self.position = 0
+        self.last_event = time.monotonic()
+        self._config, self._group, self._job, self._changelog = config, group, job, changelog
+        self._linger, self._fail, self._reopen = linger_ms / 1000, fail, reopen
+        self._producer = TransactionalProducer(config, f"{job}-{topic}-{partition}")
+        self._changelog_end, self._changelog_asked = 0, 0.0
+        self._wanted = asyncio.Event()
+        self._free = asyncio.Event()
+        self._flushed = 0.0
+        self._flusher: asyncio.Task[None] | None = None
+
+    def open(self, partitions: int) -> None:
+        """Fences, then asks for the committed offset, then restores: in this order, and off the event loop.
+
+        `partitions` is how many the topic has. Raises EngineError where it cannot start exactly.
+        """
+        self._producer.open()
+        self._ask_changelog_end()
+        # Ends before offsets: a first commit of another partition between the two then is seen with its offset.
+        first, _ = self._group.ends(self.topic, self.partition)
+        committed = self._group.committed(self.topic, partitions)
+        if self.partition in committed:
+            offset, metadata = committed[self.partition]
+            if offset < first:
+                raise OffsetLostError(
+                    f"{self.topic}[{self.partition}] begins at offset {first}, and was processed up to {offset}: "
+                    f"what lay between was deleted before it was counted"
+                )
+            self.stage.restore(metadata)
+            self.position = offset
+            self._restore_cells()
+        elif not committed and self._changelog_end > 0:
+            raise StateWithoutOffsetError(
+                f"{self._changelog}[{self.partition}] holds results, but group {self._config.topic(self._job)} has no "
+                f"committed offset for {self.topic}: starting from the beginning would count twice"
+            )
+        else:
+            self.stage.restore(None)
+            self.position = first
+        log.info("task.opened", topic=self.topic, partition=self.partition, offset=self.position)
+
+    def start(self) -> None:
+        """Starts flushing; called on the event loop once the task is open and wanted."""
+        self._free.set()
+        self._flusher = asyncio.create_task(self._flush_when_wanted(), name=f"flush {self.topic}[{self.partition}]")
+
+    async def handle(self, records: Sequence[Record], idle: tuple[float, int | None] | None, at_end: bool) -> None:
+        """Processes one slice, and flushes where the partition is caught up or the linger has passed.
+
+        `idle`, where the partition was found read to its high watermark: when (monotonic seconds), and the least
+        watermark of the other partitions.
+        """
+        if self.closed:
+            return
+        if records:
+            if records[0].offset() < self.position:
+                raise EngineError(f"{self.topic}[{self.partition}]: offset {records[0].offset()} came twice")
+            self.stage.process(records)
+            self.position = records[-1].offset() + 1
+            self.last_event = time.monotonic()
+        if idle is not None:
+            at, others = idle
+            self.stage.caught_up(max(0, round((at - self.last_event) * 1000)), others)
+        if at_end or idle is not None or time.monotonic() - self._flushed >= self._linger:
+            self._wanted.set()
+        if time.monotonic() - self._flushed >= 5 * self._linger:
+            await self._free.wait()  # the last commit takes long: do not pile up what cannot be written
+
+    async def close(self) -> None:
+        """Ends the task; waits for the transaction that is under way, and leaves the rest undone."""
+        self.closed = True
+        if self._flusher is not None and self._flusher is not asyncio.current_task():
+            self._wanted.set()
+            await self._flusher
+
+    async def _flush_when_wanted(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            if self.closed:
+                return
+            batch = self.stage.take(self._changelog_end)
+            if batch is None:
+                continue
+            self._flushed = time.monotonic()
+            self._free.clear()
+            try:
+                await loop.run_in_executor(None, self._commit, batch, self.position)
+            except TransactionAbortedError as e:
+                log.warning("transaction.aborted", topic=self.topic, partition=self.partition, error=str(e))
+                self.closed = True
+                self._reopen()
+                return
+            except Exception as e:  # noqa: BLE001 - whatever it is, the outcome is in doubt: never skipped
+                if not self.closed:
+                    self._fail(e)
+                return
+            finally:
+                self._free.set()
+
+    def _commit(self, batch: Batch, position: int) -> None:
+        self._producer.commit(batch, self.topic, self.partition, position, self._group.metadata())
+        if time.monotonic() - self._changelog_asked > CHANGELOG_END_S:
+            self._ask_changelog_end()
+
+    def _ask_changelog_end(self) -> None:
+        if self._changelog is not None:
+            self._changelog_asked = time.monotonic()
+            self._changelog_end = self._group.ends(self._changelog, self.partition)[1]
+
+    def _restore_cells(self) -> None:
+        if isinstance(self.stage, Merge) and self._changelog and self.stage.restore_from is not None:
+            begun = time.monotonic()
+            start = max(self.stage.restore_from, self._group.ends(self._changelog, self.partition)[0])
+            cells = self.stage.restore_cells(
+                read_to(self._config, self._changelog, self.partition, start, self._changelog_end)
+            )
+            log.info("task.restored", partition=self.partition, cells=cells, seconds=round(time.monotonic() - begun, 3))

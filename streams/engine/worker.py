@@ -1,0 +1,33 @@
+"""One worker process: Faust's worker around a job's app."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import faust
+
+from infra.config import Config
+from infra.status import StatusFile
+from streams.engine.app import app_for
+from streams.engine.job import WindowedCount
+
+
+def run(config: Config, job: WindowedCount, status: StatusFile) -> None:
+    """Runs until SIGINT or SIGTERM, then leaves the group and exits. Does not return."""
+    app = app_for(config, job)
+    plane = app.plane
+    status.set("starting")
+
+    @app.timer(1.0)  # type: ignore[untyped-decorator]
+    async def say() -> None:
+        own = sorted(f"{topic}[{partition}]" for topic, partition in plane.tasks)
+        status.set("running" if own else "waiting", partitions=" ".join(own))
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def forget(*_: Any, **__: Any) -> None:
+        status.remove()
+
+    faust.Worker(
+        app, override_logging=False, redirect_stdouts=False, quiet=True, stdout=sys.stderr
+    ).execute_from_commandline()

@@ -1,0 +1,21 @@
+"""The list of jobs: a new one is one file beside this, and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from infra.config import Config
+from infra.errors import ConfigError
+from streams import links
+from streams.engine.job import WindowedCount
+
+JOBS: dict[str, Callable[[Config], WindowedCount]] = {
+    "links": links.job,
+}
+
+
+def make(name: str, config: Config) -> WindowedCount:
+    """The job of that name. Raises ConfigError where there is none."""
+    if name not in JOBS:
+        raise ConfigError(f"there is no job {name!r}; the known ones are {', '.join(JOBS)}")
+    return JOBS[name](config)

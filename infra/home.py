@@ -11,7 +11,8 @@ import psutil
 
 from infra.config import Config
 from infra.errors import StartError
-from infra.status import read_all
+from infra.services import EMBEDDED
+from infra.status import StatusFile, read_all
 
 
 @contextlib.contextmanager
@@ -43,10 +44,15 @@ def own_home(config: Config) -> Iterator[None]:
 
 
 def end_leftovers(config: Config, seconds: float = 10.0) -> None:
-    """Ends servers of this home that outlived the weir that started them; called while holding the home."""
+    """Ends servers that outlived the weir that started them, and forgets what dead services said of themselves.
+
+    Called while holding the home. Services that were started by hand live on.
+    """
     left = []
     for status in read_all(config):
-        if status.name in ("kafka", "postgres") and status.state != "stopped" and status.pid != os.getpid():
+        if status.state == "stopped":
+            StatusFile(config, status.name).remove()
+        elif status.name in EMBEDDED:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(status.pid)
                 process.terminate()

@@ -62,13 +62,10 @@ class Keeper:
 
         A first start that fails raises StartError where it is `fatal`; else it is tried again like any other.
         """
-        try:
-            await self._attempt()
-        except StartError as e:
-            if fatal:
-                raise
-            _log.warning("child.failed", child=self.child.name, error=str(e))
-        self._task = asyncio.create_task(self._keep())
+        error = await self._attempt()
+        if error and fatal:
+            raise error
+        self._task = asyncio.create_task(self._keep(error))
 
     async def stop(self) -> None:
         """Keeps it no longer; a process that still runs is left to the caller."""
@@ -80,38 +77,46 @@ class Keeper:
         """Removes its status, once it has ended for good."""
         StatusFile(self._config, self.child.name).remove()
 
-    async def _keep(self) -> None:
+    async def _keep(self, error: StartError | None) -> None:
+        """Waits for a death, or for the time after a start that failed with `error`, and tries again; for ever."""
         while True:
             code = await self._death()
             delay = self.policy.died()
-            facts = {"exit_code": code, "restarts": self.policy.deaths, "retry_in_s": round(delay, 2)}
+            facts: dict[str, int | float | str | None] = {
+                "exit_code": code,
+                "restarts": self.policy.deaths,
+                "retry_in_s": round(delay, 2),
+            }
+            if error:
+                facts["error"] = str(error)
             _log.warning("child.died", child=self.child.name, **facts)
             StatusFile(self._config, self.child.name, self.child.address).set("failed", **facts)
             self._changed()
             await asyncio.sleep(delay)
-            try:
-                await self._attempt()
-            except StartError as e:
-                _log.warning("child.failed", child=self.child.name, error=str(e))
+            error = await self._attempt()
 
     async def _death(self) -> int | None:
         """The exit code, once the process has ended (negative: the signal that ended it); None for no process."""
         return await in_daemon(self.process.wait) if self.process else None
 
-    async def _attempt(self) -> None:
+    async def _attempt(self) -> StartError | None:
+        """One start; gives the error where it fails, and leaves nothing running then."""
         self.policy.started()
         self.process = None
-        await in_daemon(self.child.prepare)
-        self.forget()  # what the one before it said
-        self.process = process = self.child.spawn()
-        self._speak("starting", process)
         try:
+            await in_daemon(self.child.prepare)
+            self.forget()  # what the one before it said
+            self.process = process = self.child.spawn()
+            self._speak("starting", process)
             await in_daemon(lambda: self.child.wait_ready(process))
-        except StartError:
-            await in_daemon(lambda: end({process: self.child.stop_signal}, seconds=2))
-            raise
+        except StartError as e:
+            if self.process:
+                failed = {self.process: self.child.stop_signal}
+                await in_daemon(lambda: end(failed, seconds=2))
+            return e
         self._speak("running", process)
         _log.info("child.ready", child=self.child.name, pid=process.pid, address=self.child.address)
+        return None
 
     def _speak(self, state: str, process: Process) -> None:
         if not self.child.speaks:

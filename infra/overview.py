@@ -62,8 +62,9 @@ def _children(weir: ServiceStatus | None) -> list[str]:
 
 
 def _entry(status: ServiceStatus) -> Entry:
-    gone = status.state == "stopped"
-    return Entry(status.state, status.address, None if gone else status.pid, status.detail)
+    gone = status.state in ("stopped", "failed")  # the pid of a failed one is its supervisor's
+    detail = {} if status.state == "stopped" else status.detail
+    return Entry(status.state, status.address, None if gone else status.pid, detail)
 
 
 def _server(config: Config, name: str, address: str, status: ServiceStatus | None) -> Entry:

@@ -30,7 +30,11 @@ class Service:
 
 
 SERVICES = (
-    Service("worker-links", lambda c: ("worker", "links"), "counts links per window and pair of parents"),
+    Service(
+        "worker-links",
+        lambda c: ("worker", "links", "--name", "worker-links"),
+        "counts links per window and pair of parents",
+    ),
     Service("link-store", lambda c: ("run", "link-store"), "writes link counts to Postgres"),
     Service("api", lambda c: ("run", "api"), "serves GET /links and /health", port="api"),
     Service(

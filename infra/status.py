@@ -67,7 +67,9 @@ def read_all(config: Config) -> list[ServiceStatus]:
 
 def _alive(status: ServiceStatus) -> bool:
     try:
-        return abs(psutil.Process(status.pid).create_time() - status.started) < 1
+        process = psutil.Process(status.pid)
+        # In a container nobody may ever collect a dead process whose parent has died as well.
+        return abs(process.create_time() - status.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

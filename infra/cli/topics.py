@@ -48,7 +48,7 @@ def topics(
     view = Table(box=None)
     for header in ("topic", "exists", "partitions"):
         view.add_column(header, no_wrap=True)
-    view.add_column("kept")
+    view.add_column("kept", max_width=16)
     view.add_column("what is in it")
     for row in rows:
         exists = {True: "[green]yes[/]", False: "[yellow]no[/]", None: "?"}[row["exists"]]

@@ -116,7 +116,7 @@ class PostgresServer:
     def _make_database(self) -> None:
         root = f"postgresql://postgres@127.0.0.1:{self._config.postgres_port}/postgres"
         with psycopg.connect(root, autocommit=True, connect_timeout=2) as connection:
-            if not connection.execute("SELECT FROM pg_database WHERE datname = 'weir'").fetchone():
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'weir'").fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier("weir")))
 
 

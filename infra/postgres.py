@@ -61,10 +61,12 @@ def translated() -> Iterator[None]:
 
 
 def translate(error: psycopg.Error) -> WeirError:
-    """A driver's error as weir's own: retryable where waiting helps (away, full, locked, read-only)."""
+    """A driver's error as weir's own: retryable where waiting helps (away, full, locked, not migrated)."""
     line = " ".join(str(error).split())
     if isinstance(error, _NO_TABLE):
-        return WeirError(f"Postgres has no tables of weir's yet; `weir run link-store` makes them ({line})")
+        return PostgresUnavailableError(
+            f"Postgres has no tables of weir's yet; `weir run link-store` makes them ({line})"
+        )
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | _READ_ONLY):
         return PostgresUnavailableError(
             f"Postgres {'cannot do it now' if error.sqlstate else 'does not answer'}: {line}"

@@ -1,9 +1,130 @@
-"""The subcommand(s) of `weir` that this module registers."""
+"""`weir links`, and the services on the way out: `weir run link-store`, `weir run api`."""
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from consumers.link_queries import Page
+    from consumers.link_requests import Range
+    from infra.config import Config
+
+#: Seconds that a service has to end in order; what it has not stored by then it stores when it runs again.
+_GRACE = 3.0
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this module's subcommands."""
+    """Adds `weir links` and `weir run`."""
+    run = typer.Typer(help="Run one service of weir's alone.", no_args_is_help=True)
+    run.command("link-store")(link_store)
+    run.command("api")(api)
+    app.add_typer(run, name="run")
+    app.command("links")(links)
+
+
+def links(
+    start: Annotated[str | None, typer.Option("--from", help="Windows that start at or after this, RFC 3339.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Windows that start before this, RFC 3339.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many windows.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+) -> None:
+    """Show closed windows by time range: by default the hour before --to, which by default is now."""
+    import asyncio
+    import time
+
+    import msgspec
+
+    from consumers.link_requests import time_range
+    from infra import config
+    from schemas.times import to_rfc3339
+
+    times = time_range(start, end, time.time_ns() // 1_000_000)
+    page = asyncio.run(_page(config.load(os.environ), times, limit))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(page.windows), indent=2).decode())
+    else:
+        _show(page, times)
+    if page.next is not None:
+        typer.echo(f"weir: there are more: --from {to_rfc3339(page.next)} --to {to_rfc3339(times.end)}", err=True)
+
+
+def _show(page: Page, times: Range) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from schemas.times import to_rfc3339
+
+    if not page.windows:
+        Console().print(f"no closed windows from {to_rfc3339(times.start)} to {to_rfc3339(times.end)}")
+        return
+    view = Table(box=None)
+    for header in ("window", "source", "destination"):
+        view.add_column(header, overflow="fold")
+    view.add_column("calls", justify="right")
+    for summary in page.windows:
+        if not summary.links:
+            view.add_row(summary.window.start, "none", "", "0", style="dim")
+        for number, link in enumerate(summary.links):
+            start = summary.window.start if number == 0 else ""
+            view.add_row(start, escape(link.source), escape(link.destination), f"{link.count:,}")
+    Console().print(view)
+
+
+async def _page(config: Config, times: Range, limit: int) -> Page:
+    import psycopg
+
+    from consumers.link_queries import closed_windows
+    from infra import postgres
+
+    with postgres.translated():
+        address = postgres.conninfo(config, "weir-links")
+        async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+            return await closed_windows(connection, times.start, times.end, limit)
+
+
+def link_store() -> None:
+    """Store link counts and closed windows in Postgres."""
+    import asyncio
+
+    from consumers.link_store import NAME
+    from infra import config, log
+    from infra.signals import until_signal
+
+    settings = config.load(os.environ)
+    log.setup(settings, NAME)
+    asyncio.run(until_signal(_store(settings)))
+
+
+async def _store(config: Config) -> None:
+    """Runs the sink in a thread of its own, and has it stop where this is cancelled."""
+    import asyncio
+    import threading
+
+    from consumers.link_store import link_store
+    from infra.threads import in_daemon
+
+    stop = threading.Event()
+    sink = link_store(config)
+    work = asyncio.ensure_future(in_daemon(lambda: sink.run(stop)))
+    try:
+        await asyncio.shield(work)
+    finally:
+        stop.set()
+        await asyncio.wait([work], timeout=_GRACE)
+
+
+def api() -> None:
+    """Serve GET /links and GET /health."""
+    import asyncio
+
+    from consumers.links_api import LinksApi
+    from infra import config, log
+    from infra.signals import until_signal
+
+    settings = config.load(os.environ)
+    log.setup(settings, "api")
+    asyncio.run(until_signal(LinksApi(settings).run()))

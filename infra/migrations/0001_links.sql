@@ -19,6 +19,10 @@ COMMENT ON TABLE link_counts IS 'How often one parent talked to another in one w
 COMMENT ON COLUMN link_counts.final IS 'Its partition has closed the window';
 COMMENT ON COLUMN link_counts.partition IS 'The partition of link-counts that owns this pair in this window';
 
+-- For counting a partition's final rows of a window, which closed_windows does: a tenth of the primary key's size, and
+-- no visit to the table.
+CREATE INDEX link_counts_final ON link_counts (window_start, partition) WHERE final;
+
 CREATE TABLE link_windows (
     window_start timestamptz NOT NULL,
     window_end timestamptz NOT NULL,

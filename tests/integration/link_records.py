@@ -1,0 +1,59 @@
+"""Records of link-counts and link-windows as the links job writes them: in Kafka transactions."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+import msgspec
+
+from infra import kafka
+from infra.config import Config
+from schemas.links import LinkCount, Window, WindowClosed, link_count_key
+from schemas.times import to_rfc3339
+from schemas.topics import LINK_COUNTS, LINK_WINDOWS
+
+MINUTE = 60_000
+#: 2026-01-31T12:00:00Z, the start of window 0.
+NOON = 1_769_860_800_000
+
+
+def window(number: int) -> Window:
+    """The minute `number` after noon."""
+    return Window(to_rfc3339(NOON + number * MINUTE), to_rfc3339(NOON + (number + 1) * MINUTE))
+
+
+def cell(number: int, source: str, destination: str, count: int, final: bool = False) -> LinkCount:
+    return LinkCount(window(number), source, destination, count, final)
+
+
+def closed(number: int, partition: int, cells: int, partitions: int) -> WindowClosed:
+    return WindowClosed(window(number), partition, partitions, cells)
+
+
+class Job:
+    """Writes to the result topics in one transaction per call, as a merging task of the links job does."""
+
+    def __init__(self, config: Config) -> None:
+        kafka.ensure_topics(config)
+        self._config = config
+        self._producer = kafka.producer(config, **{"transactional.id": f"{config.topic_prefix}{uuid.uuid4()}"})
+        self._producer.init_transactions(30)
+
+    def write(self, *records: tuple[int, LinkCount | WindowClosed | bytes]) -> None:
+        """Commits these records, each with its partition; bytes go to link-counts as they are."""
+        self._producer.begin_transaction()
+        for partition, record in records:
+            topic = LINK_WINDOWS if isinstance(record, WindowClosed) else LINK_COUNTS
+            key = (
+                link_count_key(record.window.start, record.source, record.destination)
+                if isinstance(record, LinkCount)
+                else None
+            )
+            value = record if isinstance(record, bytes) else msgspec.json.encode(record)
+            self._producer.produce(self._config.topic(topic.name), value, key, partition)
+            self._producer.poll(0)
+        self._producer.commit_transaction(30)
+
+    def write_all(self, records: Iterable[tuple[int, LinkCount | WindowClosed | bytes]]) -> None:
+        self.write(*records)

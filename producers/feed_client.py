@@ -22,7 +22,7 @@ MAX_DEAD_LETTER = topics.MAX_DEAD_LETTER - (64 << 10)
 #: How long Kafka may leave records unacknowledged before the feed is no longer read, in seconds.
 PATIENCE = 2.0
 #: How long Kafka has for what is left when the client stops, in seconds.
-STOP_TIMEOUT = 2.0
+STOP_TIMEOUT = 1.5
 
 _log = log.get("feed")
 

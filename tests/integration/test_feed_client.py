@@ -1,0 +1,308 @@
+"""From a feed's socket onto the topics: every kind of message, bad ones, and Kafka going away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from confluent_kafka import Message, TopicPartition
+from conftest import free_ports
+from feed_servers import Script, scripted, status, until
+from structlog.testing import capture_logs
+
+from infra import config as configuration
+from infra import kafka
+from infra.config import Config
+from infra.feed import MAX_MESSAGE, FeedConnection
+from infra.feed_status import FeedStatus
+from infra.processes import Process, end
+from infra.servers.kafka import KafkaServer
+from infra.status import StatusFile
+from producers.feed_client import MAX_DEAD_LETTER, FeedClient, wall_clock
+from schemas.dead_letters import Reason, from_headers
+
+
+def call(source: str = "a", destination: str = "b") -> str:
+    return json.dumps({"source": source, "destination": destination})
+
+
+def relate(parent: str, *children: str) -> str:
+    return json.dumps([{"parent": parent, "child": child} for child in children])
+
+
+def read(config: Config, topic: str, count: int, timeout: float = 20.0) -> list[Message]:
+    """The first `count` records of a topic; fails where that many do not come, or more are there."""
+    consumer = kafka.consumer(config, **{"auto.offset.reset": "earliest"})
+    try:
+        name = config.topic(topic)
+        consumer.assign(
+            [TopicPartition(name, p, 0) for p in consumer.list_topics(name, timeout=10).topics[name].partitions]
+        )
+        found: list[Message] = []
+        deadline = time.monotonic() + timeout
+        while len(found) < count and time.monotonic() < deadline:
+            found += consumer.consume(1000, 0.2)
+        found += consumer.consume(1000, 0.2)
+        assert len(found) == count
+        return found
+    finally:
+        consumer.close()
+
+
+@contextlib.asynccontextmanager
+async def reading(
+    config: Config, url: str, clock: list[int] | None = None, *, ensure: bool = True
+) -> AsyncIterator[FeedClient]:
+    """A client that reads the feed while the block runs, and is stopped in order, within five seconds."""
+    if ensure:
+        kafka.ensure_topics(config)
+    feed_status = FeedStatus(StatusFile(config, "feed"))
+    connection = FeedConnection(url, feed_status)
+    times = iter(clock or [])
+    client = FeedClient(config, connection, feed_status, (lambda: next(times)) if clock else wall_clock)
+    keeping, running = asyncio.create_task(connection.run()), asyncio.create_task(client.run())
+    try:
+        yield client
+    finally:
+        async with asyncio.timeout(5):
+            await connection.close()
+            await running
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
+
+def sends(*messages: str | bytes) -> Script:
+    async def script(feed: web.WebSocketResponse, number: int) -> None:
+        for message in messages:
+            await feed.send_frame(message if isinstance(message, bytes) else message.encode(), 1)
+
+    return script
+
+
+def count(config: Config, name: str) -> object:
+    return status(config).detail.get(name)
+
+
+def test_every_kind_of_message_comes_onto_its_topic(config: Config) -> None:
+    calls = f"[{call('b', 'c')},{call('c', 'd')}]"
+    now = wall_clock()
+
+    async def run() -> None:
+        script = sends(relate("p", "a", "b"), call(), calls, relate("q", "b"), call("x", "y"))
+        clock = [now, now, now + 5, now + 5, now + 5]
+        async with scripted(script) as feed, reading(config, feed.url, clock):
+            await until(lambda: count(config, "messages") == 5)
+        assert status(config).detail["communications"] == 4
+        assert status(config).detail["relations"] == 3
+
+    asyncio.run(run())
+    assert [(m.key(), m.value(), m.timestamp()[1]) for m in read(config, "relations", 3)] == [
+        (b"a", b'{"parent":"p","child":"a"}', now),
+        (b"b", b'{"parent":"p","child":"b"}', now),
+        (b"b", b'{"parent":"q","child":"b"}', now + 6),
+    ]
+    assert {(m.value(), m.timestamp()[1]) for m in read(config, "communications", 3)} == {
+        (call().encode(), now),
+        (calls.encode(), now + 5),
+        (call("x", "y").encode(), now + 6),
+    }
+
+
+def test_what_cannot_be_used_is_a_dead_letter_and_the_rest_goes_on(config: Config) -> None:
+    bad: list[tuple[bytes, str]] = [
+        (b"hello", Reason.NOT_JSON),
+        (b'{"source":"a","destination":"b","httpStatus":NaN}', Reason.NOT_JSON),
+        (b"[]", Reason.EMPTY),
+        (b"", Reason.EMPTY),
+        (b'{"source":"a","destination":7}', Reason.INVALID),
+        (b'{"source":"a","destination":"%s"}' % (b"x" * 129), Reason.INVALID),
+        (b'{"source":"a","destination":"\xff\xfe"}', Reason.NOT_UTF8),
+        (b"[" * 10_000 + b"]" * 10_000, Reason.NESTING),
+        (b"x" * 10_000_000, Reason.NOT_JSON),
+    ]
+    mixed = f'[{call()}, {{"source": "a"}}]'.encode()
+
+    async def run() -> None:
+        script = sends(*(message for message, _ in bad), mixed, call("last", "one"))
+        async with scripted(script) as feed, reading(config, feed.url):
+            await until(lambda: count(config, "messages") == 11)
+            assert feed.connections == 1
+            assert count(config, "refused") == 10
+
+    asyncio.run(run())
+    dead = read(config, "dead-letters", 10)
+    assert [(m.value(), from_headers(m.headers()).reason) for m in dead[:9]] == bad
+    origins = [from_headers(m.headers()) for m in dead]
+    assert [origin.offset for origin in origins] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert all(
+        origin.source.endswith("/feed") and origin.partition is None and origin.size is None for origin in origins
+    )
+    assert (dead[9].value(), origins[9].element) == (b'{"source": "a"}', 1)
+    assert {m.value() for m in read(config, "communications", 2)} == {
+        f"[{call()}]".encode(),
+        call("last", "one").encode(),
+    }
+
+
+def test_a_message_larger_than_the_topic_takes_is_kept_in_part_and_its_size_told(config: Config) -> None:
+    async def run() -> None:
+        async with scripted(sends(b"x" * MAX_MESSAGE)) as feed, reading(config, feed.url):
+            await until(lambda: count(config, "refused") == 1)
+
+    asyncio.run(run())
+    [dead] = read(config, "dead-letters", 1)
+    assert dead.value() == b"x" * MAX_DEAD_LETTER
+    assert from_headers(dead.headers()).size == MAX_MESSAGE
+
+
+def test_a_list_too_large_for_one_record_becomes_several(config: Config) -> None:
+    calls = [call(f"a{n}", "b" * 100) for n in range(20_000)]
+
+    async def run() -> None:
+        async with scripted(sends(f"[{','.join(calls)}]")) as feed, reading(config, feed.url):
+            await until(lambda: count(config, "communications") == 20_000)
+
+    asyncio.run(run())
+    found = [element for m in read(config, "communications", 3) for element in json.loads(m.value() or b"")]
+    assert sorted(map(json.dumps, found)) == sorted(calls)
+
+
+def test_a_feed_that_goes_away_and_comes_back_is_read_on(config: Config) -> None:
+    async def script(feed: web.WebSocketResponse, number: int) -> None:
+        await feed.send_str(call(f"connection{number}"))
+        if number == 0:
+            await feed.close()
+
+    async def run() -> None:
+        async with scripted(script) as feed, reading(config, feed.url):
+            await until(lambda: count(config, "communications") == 2)
+
+    asyncio.run(run())
+    assert {m.value() for m in read(config, "communications", 2)} == {
+        call("connection0").encode(),
+        call("connection1").encode(),
+    }
+
+
+class Broker:
+    """A Kafka of a test's own, which it may stop and start (in the main thread: a server ends with its starter)."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = replace(config, kafka=f"127.0.0.1:{config.kafka_port}")
+        self._server = KafkaServer(config)
+        self._process: Process | None = None
+
+    def start(self) -> None:
+        self._server.prepare()
+        self._process = self._server.spawn()
+        self._server.wait_ready(self._process)
+
+    def stop(self) -> None:
+        if self._process:
+            end({self._process: signal.SIGKILL}, seconds=5)
+        self._process = None
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    port, controller = free_ports(2)
+    broker = Broker(
+        configuration.load(
+            {
+                "WEIR_HOME": str(tmp_path / "home"),
+                "WEIR_KAFKA_PORT": str(port),
+                "WEIR_KAFKA_CONTROLLER_PORT": str(controller),
+            }
+        )
+    )
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+class Numbers:
+    """A script that sends a relation, then communications numbered from 0; knows when it is held back."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.stuck_since: float | None = None
+
+    async def __call__(self, feed: web.WebSocketResponse, number: int) -> None:
+        await feed.send_str(relate("p", "a", "b"))
+        while not feed.closed:
+            self.stuck_since = time.monotonic()
+            await feed.send_str(json.dumps({"source": "a", "destination": "b", "path": f"{self.sent:<20000}"}))
+            self.stuck_since = None
+            self.sent += 1
+            await asyncio.sleep(0.001)
+
+    def is_stuck(self) -> bool:
+        return self.stuck_since is not None and time.monotonic() - self.stuck_since > 1.0
+
+
+def test_while_kafka_is_away_the_feed_is_held_back_and_nothing_is_lost_or_doubled(broker: Broker) -> None:
+    config = broker.config
+    numbers = Numbers()
+
+    async def run() -> None:
+        async with scripted(numbers) as feed, reading(config, feed.url):
+            await until(lambda: numbers.sent > 200)
+            broker.stop()
+            await until(lambda: status(config).state == "waiting")
+            assert count(config, "waiting_for") == "Kafka"
+            await until(numbers.is_stuck)
+            taken = count(config, "messages")
+            assert isinstance(taken, int)
+            assert taken < numbers.sent
+            broker.start()
+            await until(lambda: status(config).state == "running", timeout=60)
+            resumed = numbers.sent
+            await until(lambda: numbers.sent > resumed + 200)
+            assert feed.connections == 1
+
+    asyncio.run(run())
+    found = [int(json.loads(m.value() or b"")["path"]) for m in read(config, "communications", numbers.sent)]
+    assert sorted(found) == list(range(numbers.sent))
+
+
+def test_a_relation_is_in_kafka_before_what_came_after_it_is_sent(broker: Broker) -> None:
+    config = broker.config
+    kafka.ensure_topics(config)
+
+    async def run() -> None:
+        async with scripted(sends(relate("p", "a"), call(), "junk")) as feed:
+            broker.stop()
+            async with reading(config, feed.url, ensure=False):
+                await until(lambda: status(config).state == "waiting")
+                assert count(config, "unacknowledged") == 1  # the relation; neither the call nor the junk
+                broker.start()
+                await until(lambda: count(config, "messages") == 3, timeout=60)
+
+    asyncio.run(run())
+    [relation] = read(config, "relations", 1)
+    [communication] = read(config, "communications", 1)
+    assert communication.timestamp()[1] >= relation.timestamp()[1]
+
+
+def test_a_stop_while_kafka_is_away_ends_in_time_and_says_what_is_left(broker: Broker) -> None:
+    config = broker.config
+    kafka.ensure_topics(config)
+
+    async def run() -> None:
+        async with scripted(sends(call(), call(), call())) as feed:
+            broker.stop()
+            async with reading(config, feed.url, ensure=False):
+                await until(lambda: status(config).state == "waiting")
+
+    with capture_logs() as logs:
+        asyncio.run(run())
+    assert [entry["records"] for entry in logs if entry["event"] == "feed.unacknowledged"] == [3]

@@ -21,6 +21,7 @@ _UNAVAILABLE = {
     KafkaError._TIMED_OUT,
     KafkaError._RESOLVE,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 }
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.config import Config
+from infra.errors import RetryableError
 from infra.kafka import consumer, translate
 from streams.engine.errors import EngineError
 from streams.engine.records import Record
 
+T = TypeVar("T")
+
+#: How long an answer is waited for.
 TIMEOUT_S = 15.0
 
 
@@ -28,33 +33,35 @@ class Group:
 
     def committed(self, topic: str, partitions: int) -> dict[int, tuple[int, str]]:
         """Partition to committed offset and its metadata, of those that have one."""
-        name = self._config.topic(topic)
-        try:
-            found = self._consumer.committed([TopicPartition(name, p) for p in range(partitions)], TIMEOUT_S)
-        except KafkaException as e:
-            raise translate(e) from e
+        wanted = [TopicPartition(self._config.topic(topic), p) for p in range(partitions)]
+        found = _answer(lambda: self._consumer.committed(wanted, TIMEOUT_S))
         return {tp.partition: (tp.offset, tp.metadata or "") for tp in found if tp.offset != OFFSET_INVALID}
 
     def ends(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset that is still there, and the high watermark (not the last stable offset)."""
-        try:
-            found: tuple[int, int] = self._consumer.get_watermark_offsets(
-                TopicPartition(self._config.topic(topic), partition), TIMEOUT_S
-            )
-        except KafkaException as e:
-            raise translate(e) from e
-        return found
+        wanted = TopicPartition(self._config.topic(topic), partition)
+        return _answer(lambda: self._consumer.get_watermark_offsets(wanted, TIMEOUT_S))
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has. Raises EngineError where there is no such topic."""
         name = self._config.topic(topic)
-        try:
-            found = self._consumer.list_topics(name, TIMEOUT_S).topics[name]
-        except KafkaException as e:
-            raise translate(e) from e
+        found = _answer(lambda: self._consumer.list_topics(name, TIMEOUT_S).topics[name])
         if found.error is not None:
             raise EngineError(f"topic {name}: {found.error.str()}; `weir topics --create` makes weir's topics")
         return len(found.partitions)
+
+
+def _answer(ask: Callable[[], T]) -> T:
+    """What the broker answers; a coordinator that is just moving or loading is asked again. Raises WeirError."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as e:
+            error = translate(e)
+            if not isinstance(error, RetryableError) or time.monotonic() > deadline:
+                raise error from e
+            time.sleep(0.1)
 
 
 def read_to(config: Config, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:

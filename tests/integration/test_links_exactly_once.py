@@ -1,0 +1,158 @@
+"""The links job on a real Kafka: killed, paused, started again; the counts equal the truth."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from infra.config import Config
+from infra.kafka import ensure_topics, producer
+from schemas.dead_letters import from_headers
+from schemas.times import to_rfc3339
+from workers import Cell, Results, wait_until, workers
+
+MINUTE = 60_000
+CHILDREN = 50
+PARENTS = 7
+
+
+class Source:
+    """Relations and random communications over a few windows, and the counts that they must give."""
+
+    def __init__(self, config: Config, seed: int) -> None:
+        self._config, self._rng = config, random.Random(seed)
+        self._producer = producer(config)
+        self._start = int(time.time() * 1000) // MINUTE * MINUTE - 5 * MINUTE
+        self.expected: Counter[Cell] = Counter()
+        self.sent = 0
+        for child in range(CHILDREN):
+            value = f'{{"parent": "p{child % PARENTS}", "child": "c{child}"}}'
+            self._producer.produce(config.topic("relations"), value, key=f"c{child}", timestamp=self._start)
+        self._producer.flush()
+
+    def send(self, events: int) -> None:
+        for _ in range(events):
+            source, destination = self._rng.randrange(CHILDREN), self._rng.randrange(CHILDREN)
+            at = self._start + self._rng.randrange(3 * MINUTE)
+            value = f'{{"source": "c{source}", "destination": "c{destination}"}}'
+            self._producer.produce(self._config.topic("communications"), value, timestamp=at)
+            window = to_rfc3339(at // MINUTE * MINUTE)
+            self.expected[window, f"p{source % PARENTS}", f"p{destination % PARENTS}"] += 1
+            self.sent += 1
+            self._producer.poll(0)
+        self._producer.flush()
+
+
+@pytest.fixture
+def source(config: Config) -> Source:
+    ensure_topics(config)
+    return Source(config, seed=3)
+
+
+def test_one_worker_counts_every_event_once(
+    config: Config, environ: dict[str, str], source: Source, tmp_path: Path
+) -> None:
+    results = Results(config)
+    source.send(5_000)
+    with workers(environ, tmp_path) as crew:
+        crew.start()
+        wait_until(lambda: results.merged >= source.sent, 60)
+    assert results.counts() == source.expected
+    assert (results.routed.counted, results.merged) == (source.sent, source.sent)
+
+
+def test_workers_killed_paused_and_started_again_count_every_event_once(
+    config: Config, environ: dict[str, str], source: Source, tmp_path: Path
+) -> None:
+    results = Results(config)
+    with workers(environ, tmp_path) as crew:
+        crew.revive(2)
+        for fault in ("kill", "pause", "kill", "kill"):
+            source.send(2_000)
+            wait_until(lambda: results.merged >= source.sent // 2, 60, lambda: crew.revive(2))
+            victim = crew.running[0]
+            if fault == "kill":
+                source.send(1_000)
+                crew.kill(victim)
+            else:
+                source.send(1_000)
+                victim.send_signal(signal.SIGSTOP)
+                before = results.merged
+                crew.start()
+                # The paused one is past its session once another has taken over and counts on.
+                wait_until(lambda before=before: results.merged > before or results.merged >= source.sent, 60)
+                victim.send_signal(signal.SIGCONT)
+            crew.revive(2)
+        wait_until(lambda: results.merged >= source.sent, 90, lambda: crew.revive(2))
+    assert results.counts() == source.expected, crew.logs()
+    assert results.routed.accepted == source.sent
+
+
+def test_bad_input_between_good_events_goes_to_the_dead_letters_once(
+    config: Config, environ: dict[str, str], source: Source, tmp_path: Path
+) -> None:
+    results = Results(config)
+    bad = [b"nope", b"[]", b'{"source":1,"destination":"c1"}', b'{"source":"c1","destination":"nobody"}', b"[" * 10_000]
+    out = producer(config)
+    source.send(100)
+    for value in bad:
+        out.produce(config.topic("communications"), value)
+    out.produce(config.topic("communications"), b'{"source":"c1","destination":"c1"}', timestamp=(1 << 42))
+    out.produce(config.topic("relations"), b'{"parent":"p0"}')
+    out.flush()
+    source.send(100)
+    with workers(environ, tmp_path) as crew:
+        crew.start()
+        wait_until(lambda: results.merged >= source.sent and len(results.records("dead-letters")) >= 7, 60)
+    reasons = Counter(from_headers(r.headers()).reason for r in results.records("dead-letters"))
+    assert reasons == {"not-json": 1, "empty": 1, "invalid": 2, "unknown-child": 1, "nesting": 1, "timestamp": 1}
+    assert results.counts() == source.expected
+    assert results.routed.accepted == source.sent + 6
+
+
+def test_windows_of_a_topic_that_falls_silent_are_closed_by_every_partition(
+    environ: dict[str, str], config: Config, source: Source, tmp_path: Path
+) -> None:
+    environ = environ | {"WEIR_LINKS_WINDOW": "2s", "WEIR_LINKS_GRACE": "500ms"}
+    results = Results(config)
+    out = producer(config)
+    now = int(time.time() * 1000)
+    out.produce(config.topic("communications"), b'{"source":"c1","destination":"c2"}', timestamp=now)
+    out.flush()
+    start = to_rfc3339(now // 2000 * 2000)
+    with workers(environ, tmp_path) as crew:
+        crew.start()
+        wait_until(lambda: sum(c.window.start == start for c in results.closed()) == config.partitions, 60)
+        later = to_rfc3339(now // 2000 * 2000 + 4000)
+        wait_until(lambda: sum(c.window.start == later for c in results.closed()) == config.partitions, 60)
+    closed = Counter((c.window.start, c.partition) for c in results.closed())
+    assert set(closed.values()) == {1}
+    assert sum(c.cells for c in results.closed() if c.window.start == start) == 1
+    assert results.latest()[start, "p1", "p2"].final
+
+
+@pytest.mark.parametrize("when", ["idle", "under load", "starting"])
+def test_sigterm_ends_a_worker_in_order(
+    when: str, config: Config, environ: dict[str, str], source: Source, tmp_path: Path
+) -> None:
+    results = Results(config)
+    source.send(20_000 if when == "under load" else 10)
+    with workers(environ, tmp_path) as crew:
+        worker = crew.start()
+        if when == "idle":
+            wait_until(lambda: results.merged >= source.sent, 60)
+        elif when == "under load":
+            wait_until(lambda: results.merged > 0, 60)
+        else:
+            wait_until(lambda: "Starting" in crew.logs() or "task.opened" in crew.logs(), 60)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0, crew.logs()
+        crew.running.clear()
+        crew.start()
+        wait_until(lambda: results.merged >= source.sent, 60)
+    assert results.counts() == source.expected

@@ -1,0 +1,123 @@
+"""`weir worker links` processes of a test's own, to be killed, paused and started again; and what they have counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from infra.config import Config
+from schemas.links import LinkCount, WindowClosed
+from streams.engine.combine import CombineState
+from streams.engine.ledger import Routed
+from streams.engine.merge import MergeState
+from streams.engine.offsets import Group, read_to
+from streams.engine.records import Record
+
+Cell = tuple[str, str, str]
+
+
+class Workers:
+    """Processes of `weir worker links`, each with a log file of its own."""
+
+    def __init__(self, environ: dict[str, str], logs: Path) -> None:
+        self._environ, self._logs = environ, logs
+        self.running: list[subprocess.Popen[bytes]] = []
+        self._started = 0
+
+    def start(self) -> subprocess.Popen[bytes]:
+        self._started += 1
+        log = self._logs / f"worker-{self._started}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "infra.cli.main", "worker", "links"], env=self._environ, stdout=out, stderr=out
+            )
+        self.running.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL, as the kernel does when memory is out."""
+        process.kill()
+        process.wait()
+        self.running.remove(process)
+
+    def revive(self, wanted: int) -> None:
+        """Starts as many as are missing: what a supervisor does with those that ended themselves."""
+        self.running = [process for process in self.running if process.poll() is None]
+        while len(self.running) < wanted:
+            self.start()
+
+    def stop(self) -> None:
+        for process in self.running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait()
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {p.name}\n{p.read_text()[-3000:]}" for p in sorted(self._logs.glob("worker-*.log")))
+
+
+@contextmanager
+def workers(environ: dict[str, str], logs: Path) -> Iterator[Workers]:
+    """Workers that are ended with the test."""
+    made = Workers(environ, logs)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+class Results:
+    """What the links job has written so far, read from the broker."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._group = Group(config, "links")
+
+    @property
+    def routed(self) -> Routed:
+        total = Routed()
+        for _, metadata in self._group.committed("communications", self._config.partitions).values():
+            own = msgspec.json.decode(metadata, type=CombineState).routed
+            total = Routed(total.counted + own.counted, total.late + own.late, total.dead + own.dead)
+        return total
+
+    @property
+    def merged(self) -> int:
+        states = self._group.committed("links-partials", self._config.partitions).values()
+        return sum(msgspec.json.decode(metadata, type=MergeState).counted for _, metadata in states)
+
+    def records(self, topic: str) -> list[Record]:
+        found = []
+        for partition in range(self._group.partitions(topic)):
+            found += read_to(self._config, topic, partition, *self._group.ends(topic, partition))
+        return found
+
+    def latest(self) -> dict[Cell, LinkCount]:
+        counts = [msgspec.json.decode(r.value() or b"", type=LinkCount) for r in self.records("link-counts")]
+        return {(c.window.start, c.source, c.destination): c for c in counts}
+
+    def counts(self) -> Counter[Cell]:
+        return Counter({cell: count.count for cell, count in self.latest().items()})
+
+    def closed(self) -> list[WindowClosed]:
+        return [msgspec.json.decode(r.value() or b"", type=WindowClosed) for r in self.records("link-windows")]
+
+
+def wait_until(done: Callable[[], bool], seconds: float, tick: Callable[[], None] = lambda: None) -> None:
+    """Asks until `done`, or fails after `seconds`; `tick` runs between two questions."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not done within {seconds} s"
+        tick()
+        os.sched_yield()
+        time.sleep(0.05)

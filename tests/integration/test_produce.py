@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import started, weir
 
+from command import started, weir
 from infra.config import Config
 from infra.topic_reader import TopicReader
 from schemas import examples

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from command import COMMAND, json_lines, started, weir
 
+from command import COMMAND, json_lines, started, weir
 from infra import kafka
 from infra.config import Config
 from schemas.topics import COMMUNICATIONS, RELATIONS

@@ -1,0 +1,50 @@
+"""The recorded feed, written to Kafka with explicit timestamps, gives the truth minute by minute."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from infra.config import Config
+from infra.kafka import ensure_topics, producer
+from schemas.times import from_rfc3339
+from traces import messages, truth
+from workers import Results, wait_until, workers
+
+MINUTE = 60_000
+
+
+def test_the_recorded_feed_with_its_own_timestamps_gives_the_truth_minute_by_minute(
+    config: Config, environ: dict[str, str], tmp_path: Path
+) -> None:
+    ensure_topics(config)
+    base = int(time.time() * 1000) // MINUTE * MINUTE - 60 * MINUTE
+    out = producer(config)
+    expected = truth()
+    with workers(environ, tmp_path) as crew:
+        crew.start()
+        for at, message in messages():
+            timestamp = base + round(at * 1000)
+            if isinstance(message, list):
+                for relation in message:
+                    value = msgspec.json.encode(relation)
+                    out.produce(config.topic("relations"), value, key=relation["child"], timestamp=timestamp)
+                out.flush()  # acknowledged before what comes after it
+            else:
+                out.produce(config.topic("communications"), msgspec.json.encode(message), timestamp=timestamp)
+        out.flush()
+        results = Results(config)
+        wait_until(lambda: results.merged >= expected.total(), 60)
+        last = base + 3 * MINUTE
+        wait_until(
+            lambda: sum(from_rfc3339(c.window.start) == last for c in results.closed()) == config.partitions, 120
+        )
+    found = Counter(
+        {((from_rfc3339(start) - base) // MINUTE, s, d): c.count for (start, s, d), c in results.latest().items()}
+    )
+    assert found == expected
+    assert all(count.final for count in results.latest().values())
+    assert results.records("dead-letters") == []

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import structlog
 
 from infra.config import Config
 
 
-def setup(config: Config, service: str) -> None:
-    """Sends weir's own logs and those of the libraries to stderr in the configured form. Called once per process."""
+def setup(config: Config, service: str, stream: TextIO | None = None) -> None:
+    """Sends weir's own logs and those of the libraries to `stream` (stderr) in the configured form, once per process."""
+    stream = stream or sys.stderr
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -22,7 +23,7 @@ def setup(config: Config, service: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if config.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
     )
     level = logging.getLevelName(config.log_level.upper())
     structlog.configure(
@@ -31,7 +32,7 @@ def setup(config: Config, service: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers = [handler]

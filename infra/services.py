@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from infra.config import Config
 from infra.errors import ConfigError, ServerFailedError
@@ -70,16 +71,17 @@ def wanted(config: Config, only: str | None = None) -> list[str]:
 
 
 class ServiceProcess:
-    """A service as the supervisor runs it."""
+    """A service as the supervisor runs it. Its output is weir's own, or goes to a file of its own in `logs`."""
 
     speaks = True
     stop_signal = signal.SIGTERM
     #: A service must survive a crash in any case, and a hard end cannot hang.
     signal_at_parents_end = signal.SIGKILL
 
-    def __init__(self, config: Config, service: Service) -> None:
+    def __init__(self, config: Config, service: Service, logs: Path | None = None) -> None:
         self._config = config
         self._service = service
+        self._log = logs / f"{service.name}.log" if logs else None
         self.name = service.name
         port = getattr(config, f"{service.port}_port") if service.port else None
         self.address = f"http://{config.host}:{port}" if port else None
@@ -93,7 +95,7 @@ class ServiceProcess:
     def spawn(self) -> Process:
         """Starts `weir …` with this weir's interpreter and environment."""
         command = [sys.executable, "-m", "infra.cli.main", *self._service.command(self._config)]
-        return spawn(command, signal_at_parents_end=self.signal_at_parents_end)
+        return spawn(command, log=self._log, signal_at_parents_end=self.signal_at_parents_end)
 
     def wait_ready(self, process: Process) -> None:
         """Returns once the service has said something of itself. Blocks; raises ServerFailedError where it ends."""

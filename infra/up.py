@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from infra.config import Config
 from infra.home import own_home
@@ -18,15 +19,16 @@ from infra.threads import in_daemon
 
 
 @contextlib.asynccontextmanager
-async def up(config: Config, only: str | None = None) -> AsyncIterator[list[str]]:
+async def up(config: Config, only: str | None = None, logs: Path | None = None) -> AsyncIterator[list[str]]:
     """Everything that `weir up [--only a,b]` runs, for as long as the block does; gives the names of what runs.
 
+    What the services print is this process's output, or goes to files in the folder `logs`, which must be there.
     Services inherit this process's environment, which must be the one that `config` was read from. Runs in the main
     thread (`Supervisor`). Raises ConfigError, StartError, and KafkaUnavailableError or PostgresUnavailableError where
     a server that exists elsewhere does not answer.
     """
     names = wanted(config, only)
-    services = [ServiceProcess(config, service) for service in SERVICES if service.name in names]
+    services = [ServiceProcess(config, service, logs) for service in SERVICES if service.name in names]
     servers: list[Child] = []
     if "kafka" in names:
         servers.append(KafkaServer(config))

@@ -32,7 +32,11 @@ class At(NamedTuple):
 
 @dataclass
 class _Assembly:
-    """One window as far as it is known. `first` is the oldest record of each place that it was made from."""
+    """One window as far as it is known.
+
+    `first` is the oldest record of each place that it was made from. `touched` is how far event time was when the last
+    record came, its own end at least; None until that is looked at.
+    """
 
     window: Window
     end: int
@@ -42,7 +46,7 @@ class _Assembly:
     first: dict[Place, int] = field(default_factory=dict)
     ours: bool = False
     news: bool = False
-    touched: int = _NEVER
+    touched: int | None = None
     overdue_since: float | None = None
 
     def whole(self) -> bool:
@@ -117,7 +121,9 @@ class WindowAssembler:
         reference = self._reference()
         given_up = []
         for bounds, assembly in list(self._windows.items()):
-            if max(assembly.end, assembly.touched) + self._horizon > reference or assembly.pending():
+            if assembly.touched is None:
+                assembly.touched = max(assembly.end, reference)
+            if assembly.touched + self._horizon > reference or assembly.pending():
                 continue
             if assembly.news and not assembly.whole():
                 if assembly.overdue_since is None:
@@ -142,7 +148,7 @@ class WindowAssembler:
         if assembly is None:
             assembly = self._windows[bounds] = _Assembly(window, bounds[1])
         assembly.first.setdefault(at.place, at.offset)
-        assembly.touched = self._reference()
+        assembly.touched = None
         assembly.overdue_since = None
         return assembly
 

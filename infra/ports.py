@@ -1,8 +1,9 @@
-"""Whether a port can be had, asked before a server is started that would only say so in its own log."""
+"""Whether a port can be had: asked before a server starts, which would only say so in its own log. And free ones."""
 
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 
 from infra.errors import PortTakenError
 
@@ -19,3 +20,12 @@ def check_free(host: str, port: int, owner: str, variable: str) -> None:
                 f"port {port}, wanted for {owner}, cannot be had: {e.strerror}; "
                 f"choose another with {variable}, or move all of them with WEIR_PORT_BASE"
             ) from e
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on at this moment, all different."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]

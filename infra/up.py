@@ -38,7 +38,7 @@ async def up(config: Config, only: str | None = None, logs: Path | None = None) 
         async with Supervisor(config) as supervisor:
             await supervisor.start_servers(servers)
             if services or "kafka" in names:
-                await in_daemon(lambda: ensure_topics(config))
+                await in_daemon(lambda: ensure_topics(config, timeout=10.0))
             if services or "postgres" in names:
                 await in_daemon(lambda: migrate(config))
             await supervisor.start_services(services)

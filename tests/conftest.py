@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -22,18 +20,10 @@ from psycopg import sql
 from infra import config as configuration
 from infra import kafka as clients
 from infra.config import Config
+from infra.ports import free_ports
 from infra.servers.kafka import KafkaServer
 from infra.servers.postgres import PostgresServer
 from infra.servers.server import running
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 @pytest.fixture(scope="session")

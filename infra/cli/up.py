@@ -38,6 +38,7 @@ async def _up(config: Config, only: str | None) -> None:
 
     from rich.console import Console
 
+    from infra import log
     from infra.cli.status import table
     from infra.overview import overview
     from infra.threads import in_daemon
@@ -45,5 +46,7 @@ async def _up(config: Config, only: str | None) -> None:
 
     async with up(config, only):
         found = await in_daemon(lambda: overview(config))
-        Console().print(table(found), f"Data and logs are in {found.home}. Ctrl-C ends everything.")
+        Console().print(table(found))
+        Console(soft_wrap=True).print(f"Data and logs are in {found.home}. Ctrl-C ends everything.")
+        log.get(__name__).info("weir.up", home=found.home)
         await asyncio.Event().wait()

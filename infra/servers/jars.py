@@ -62,14 +62,14 @@ def class_path() -> list[Path]:
     """The jars' paths, downloaded where they are not there yet. Blocks; raises DownloadError, DiskFullError."""
     jars = locked()
     folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
-    if not _whole(folder, jars):
+    if not whole(folder, jars):
         with _alone(folder.with_name(folder.name + ".lock")):
-            if not _whole(folder, jars):
+            if not whole(folder, jars):
                 _download(folder, jars)
     return [folder / jar.filename for jar in jars]
 
 
-def _whole(folder: Path, jars: list[Jar]) -> bool:
+def whole(folder: Path, jars: list[Jar]) -> bool:
     """Whether every jar is there at its size. Contents were checked when they were downloaded."""
     with contextlib.suppress(OSError):
         return all((folder / jar.filename).stat().st_size == jar.size for jar in jars)

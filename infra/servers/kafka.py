@@ -62,6 +62,8 @@ def broker_settings(port: int, controller_port: int) -> dict[str, str]:
         # Members join in seconds here, and tests let them leave as fast.
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
+        # A job that rests for over a week, the default, must still know how far it came.
+        "offsets.retention.minutes": str(365 * 24 * 60),
         # After a crash, the controller takes the broker back only when the session of the one before has run out; the
         # default of 9 s makes a restart take 12.
         "broker.session.timeout.ms": "3000",

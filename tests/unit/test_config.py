@@ -1,0 +1,93 @@
+"""Settings: where they come from, what is refused, what is hidden."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from infra.cli.main import app
+from infra.config import PORTS, Config, describe, duration_ms, duration_text, load
+from infra.errors import ConfigError
+
+
+def test_without_any_variable_everything_has_its_default() -> None:
+    config = load({"PATH": "/bin"})
+    assert (config.kafka_port, config.postgres_port, config.api_port) == (9092, 5433, 8000)
+    assert config.bootstrap == "127.0.0.1:9092"
+    assert config.dsn == "postgresql://postgres@127.0.0.1:5433/weir"
+    assert config.home == Path.cwd() / ".weir"
+
+
+def test_a_port_base_moves_every_port_but_those_that_are_set() -> None:
+    config = load({"WEIR_PORT_BASE": "31000", "WEIR_API_PORT": "80"})
+    moved = {name: getattr(config, f"{name}_port") for name in PORTS}
+    assert moved == {"kafka": 31000, "kafka_controller": 31001, "postgres": 31002, "api": 80, "feed": 31004}
+
+
+def test_servers_that_exist_are_used_instead_of_the_embedded_ones() -> None:
+    config = load({"WEIR_KAFKA": "a:1,b:2", "WEIR_POSTGRES": "postgresql://h/d"})
+    assert (config.bootstrap, config.dsn) == ("a:1,b:2", "postgresql://h/d")
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_set() -> None:
+    assert load({"WEIR_KAFKA": "", "WEIR_PARTITIONS": ""}) == load({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WEIR_PARTITONS", "4"),
+        ("WEIR_partitions", "4"),
+        ("WEIR_PARTITIONS", "0"),
+        ("WEIR_PARTITIONS", "four"),
+        ("WEIR_KAFKA_PORT", "65536"),
+        ("WEIR_LINKS_GRACE", "5"),
+        ("WEIR_LINKS_WINDOW", "0s"),
+        ("WEIR_LOG_LEVEL", "loud"),
+        ("WEIR_TOPIC_PREFIX", "a b"),
+        ("WEIR_MAX_SKEW", "11m"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_that_names_the_variable(variable: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({variable: value})
+    assert variable in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_setting_is_described_with_its_source_as_it_would_be_written() -> None:
+    described = {s.variable: s for s in describe({"WEIR_LINKS_GRACE": "90s", "WEIR_PORT_BASE": "31000"})}
+    assert len(described) == len(dataclasses.fields(Config))
+    assert (described["WEIR_LINKS_GRACE"].value, described["WEIR_LINKS_GRACE"].source) == ("90s", "environment")
+    assert (described["WEIR_API_PORT"].value, described["WEIR_API_PORT"].source) == ("31003", "WEIR_PORT_BASE")
+    assert (described["WEIR_MAX_SKEW"].value, described["WEIR_MAX_SKEW"].source) == ("5m", "default")
+    assert all(setting.doc for setting in described.values())
+
+
+def test_what_is_described_can_be_read_back() -> None:
+    written = {s.variable: s.value for s in describe({"WEIR_LINKS_RETENTION": "6m", "WEIR_PARTITIONS": "7"})}
+    assert load(written) == load({"WEIR_LINKS_RETENTION": "6m", "WEIR_PARTITIONS": "7"})
+
+
+@pytest.mark.parametrize("variable", ["WEIR_POSTGRES", "WEIR_FEED_URL"])
+def test_a_password_is_never_shown(variable: str) -> None:
+    [setting] = [s for s in describe({variable: "scheme://me:hunter2@h:1/d"}) if s.variable == variable]
+    assert setting.value == "scheme://me:***@h:1/d"
+
+
+@given(st.integers(min_value=0, max_value=10**12))
+def test_a_duration_survives_being_written(ms: int) -> None:
+    assert duration_ms(duration_text(ms)) == ms
+
+
+def test_weir_config_prints_every_setting() -> None:
+    result = CliRunner().invoke(app, ["config", "--json"], env={"WEIR_PARTITIONS": "9"})
+    settings = {s["variable"]: s for s in json.loads(result.output)}
+    assert settings["WEIR_PARTITIONS"]["value"] == "9"
+    assert "WEIR_PARTITIONS" in CliRunner().invoke(app, ["config"]).output

@@ -6,7 +6,6 @@ headers, and puts a buffer of its own in front of librdkafka's.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from infra import kafka
 from infra.config import Config
+from infra.threads import in_daemon
 from schemas.dead_letters import Headers
 
 
@@ -69,7 +69,7 @@ class BoundedProducer:
             try:
                 self._producer.produce(topic, value, key, timestamp=timestamp, headers=[*headers] if headers else [])
             except BufferError:
-                await asyncio.to_thread(self._producer.poll, 0.1)
+                await in_daemon(lambda: self._producer.poll(0.1))
             except KafkaException as e:
                 raise kafka.translate(e) from e
             else:
@@ -90,7 +90,7 @@ class BoundedProducer:
 
     async def close(self, timeout: float) -> int:
         """Gives Kafka `timeout` seconds for what is left, and gives up the rest; how many that were."""
-        await asyncio.to_thread(self._producer.flush, timeout)
+        await in_daemon(lambda: self._producer.flush(timeout))
         left = len(self._producer)
         self._producer.purge()
         self._producer.flush(0)
@@ -99,7 +99,7 @@ class BoundedProducer:
     async def _wait(self, until: Callable[[], bool]) -> None:
         while not until():
             self._raise_failure()
-            await asyncio.to_thread(self._producer.flush, 0.2)
+            await in_daemon(lambda: self._producer.flush(0.2))
         self._raise_failure()
 
     def _failed(self, error: KafkaError | None, _: Message) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from infra import log
@@ -12,6 +11,7 @@ from infra.errors import FeedClosedError
 from infra.feed import FeedConnection, Incoming
 from infra.feed_status import Fact, FeedStatus
 from producers.bounded_producer import BoundedProducer
+from producers.clock import wall_clock
 from producers.feed_messages import Classifier, Communications, Refused, Relations
 from producers.feed_timestamps import Timestamps
 from schemas import topics
@@ -25,11 +25,6 @@ PATIENCE = 2.0
 STOP_TIMEOUT = 1.5
 
 _log = log.get("feed")
-
-
-def wall_clock() -> int:
-    """Now, in epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class FeedClient:

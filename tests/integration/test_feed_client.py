@@ -14,19 +14,20 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from confluent_kafka import Message, TopicPartition
-from conftest import free_ports
-from feed_servers import Script, scripted, status, until
 from structlog.testing import capture_logs
 
+from feed_servers import Script, scripted, status, until
 from infra import config as configuration
 from infra import kafka
 from infra.config import Config
 from infra.feed import MAX_MESSAGE, FeedConnection
 from infra.feed_status import FeedStatus
+from infra.ports import free_ports
 from infra.processes import Process, end
 from infra.servers.kafka import KafkaServer
 from infra.status import StatusFile
-from producers.feed_client import MAX_DEAD_LETTER, FeedClient, wall_clock
+from producers.clock import wall_clock
+from producers.feed_client import MAX_DEAD_LETTER, FeedClient
 from schemas.dead_letters import Reason, from_headers
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import WSCloseCode, web
+
 from feed_servers import (
     accept_and_go_deaf,
     connected,
@@ -19,7 +20,6 @@ from feed_servers import (
     status,
     until,
 )
-
 from infra import config as configuration
 from infra.config import Config
 from infra.errors import ConfigError, FeedBrokenError, FeedClosedError

@@ -44,9 +44,9 @@ def app_for(config: Config, job: WindowedCount) -> faust.App:
     app.transport = transport_for(app, plane, names)
 
     async def work(stream: Any) -> None:
-        async for task, records, idle, at_end in stream:
+        async for task, records, idle, drained in stream:
             try:
-                await task.handle(records, idle, at_end)
+                await task.handle(records, idle, drained)
             except Exception as e:  # noqa: BLE001 - Faust would restart the agent without what it lost
                 fail(e)
             await asyncio.sleep(0)

@@ -45,7 +45,7 @@ IDLE_S = 1.0
 
 
 class Slice(NamedTuple):
-    """What an agent gets: records of one task, in offset order, and whether the partition has more right now.
+    """What an agent gets: records of one task, in offset order; `drained` where nothing more was there at that moment.
 
     `idle`, where the partition was found read to its high watermark: when that was asked (monotonic seconds), and the
     least watermark of the job's other source partitions (epoch ms; None where unknown).
@@ -54,7 +54,7 @@ class Slice(NamedTuple):
     task: Task
     records: Sequence[Record]
     idle: tuple[float, int | None] | None
-    at_end: bool
+    drained: bool
 
 
 class DataPlane:
@@ -192,7 +192,7 @@ class _Reader:
         if not self._current:
             time.sleep(WAIT_S)
             return []
-        records = self._poll()
+        records, drained = self._poll()
         try:
             if any(topic == self._job.source.name for topic, _ in records) and self._view is not None:
                 self._view.catch_up()
@@ -203,7 +203,7 @@ class _Reader:
                 return []
             self._catch_up_at_last()
             idle = {}
-        pieces = [Slice(self._current[key], found, None, key in self._ended) for key, found in records.items()]
+        pieces = [Slice(self._current[key], found, None, drained) for key, found in records.items()]
         return pieces + [Slice(self._current[key], [], said, True) for key, said in idle.items()]
 
     def _take_over(self, tasks: Mapping[Partition, Task]) -> None:
@@ -212,7 +212,8 @@ class _Reader:
             [TopicPartition(self._config.topic(t.topic), t.partition, t.position) for t in tasks.values()]
         )
 
-    def _poll(self) -> dict[Partition, list[Record]]:
+    def _poll(self) -> tuple[dict[Partition, list[Record]], bool]:
+        """Records by partition, and whether that was all there was."""
         # consume() waits until it has as many as asked for: one first, then what is there.
         messages: list[Any] = self._consumer.consume(1, WAIT_S)
         if messages:
@@ -233,7 +234,7 @@ class _Reader:
                 raise EngineError(f"the reader cannot go on: {error.str()}")
             else:
                 log.debug("read.error", error=error.str())  # librdkafka goes on by itself
-        return found
+        return found, len(messages) < SLICE
 
     def _catch_up_at_last(self) -> None:
         """Waits until the view can be caught up: a slice is never processed with relations it may not have seen."""

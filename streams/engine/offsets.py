@@ -71,11 +71,12 @@ def read_to(config: Config, topic: str, partition: int, start: int, end: int) ->
     """
     if start >= end:
         return
-    reader = consumer(config, None, **{"enable.partition.eof": True, "queued.min.messages": 100_000})
+    eager = {"enable.partition.eof": True, "queued.min.messages": 100_000, "fetch.wait.max.ms": 20}
+    reader = consumer(config, None, **eager)
     try:
         reader.assign([TopicPartition(config.topic(topic), partition, start)])
         while True:
-            messages: list[Any] = reader.consume(10_000, 0.2)
+            messages: list[Any] = reader.consume(10_000, 0.02)
             for message in messages:
                 error = message.error()
                 if error is None:

@@ -21,6 +21,9 @@ from streams.engine.transactions import TransactionalProducer
 
 log = structlog.get_logger(__name__)
 
+#: At most one part in this many of a task's time goes into transactions while it is caught up: below the linger, that
+#: bounds how often small batches are written.
+SHARE = 4
 #: How old the known end of the changelog may be: a restore reads at most this much more than it needs.
 CHANGELOG_END_S = 10.0
 
@@ -54,7 +57,7 @@ class Task:
         self._changelog_end, self._changelog_asked = 0, 0.0
         self._wanted = asyncio.Event()
         self._free = asyncio.Event()
-        self._flushed = 0.0
+        self._flushed = self._took = 0.0  # when the last transaction began (monotonic seconds), how long it took
         self._flusher: asyncio.Task[None] | None = None
 
     def open(self, partitions: int) -> None:
@@ -92,8 +95,8 @@ class Task:
         self._free.set()
         self._flusher = asyncio.create_task(self._flush_when_wanted(), name=f"flush {self.topic}[{self.partition}]")
 
-    async def handle(self, records: Sequence[Record], idle: tuple[float, int | None] | None, at_end: bool) -> None:
-        """Processes one slice, and flushes where the partition is caught up or the linger has passed.
+    async def handle(self, records: Sequence[Record], idle: tuple[float, int | None] | None, drained: bool) -> None:
+        """Processes one slice, and flushes where there is nothing more to read right now or the linger has passed.
 
         `idle`, where the partition was found read to its high watermark: when (monotonic seconds), and the least
         watermark of the other partitions.
@@ -109,7 +112,7 @@ class Task:
         if idle is not None:
             at, others = idle
             self.stage.caught_up(max(0, round((at - self.last_event) * 1000)), others)
-        if at_end or idle is not None or time.monotonic() - self._flushed >= self._linger:
+        if drained or idle is not None or time.monotonic() - self._flushed >= self._linger:
             self._wanted.set()
         if time.monotonic() - self._flushed >= 5 * self._linger:
             await self._free.wait()  # the last commit takes long: do not pile up what cannot be written
@@ -125,6 +128,9 @@ class Task:
         loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
+            pause = self._flushed + min(self._linger, SHARE * self._took) - time.monotonic()
+            if pause > 0 and not self.closed:
+                await asyncio.sleep(pause)
             self._wanted.clear()
             if self.closed:
                 return
@@ -145,6 +151,7 @@ class Task:
                     self._fail(e)
                 return
             finally:
+                self._took = time.monotonic() - self._flushed
                 self._free.set()
 
     def _commit(self, batch: Batch, position: int) -> None:

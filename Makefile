@@ -1,0 +1,69 @@
+# The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
+
+.PHONY: setup run test test-unit lint docs bench lock clean
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
+# The first of these that is 3.11 or newer; or the one that is given: make setup PYTHON=/path/to/python
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+
+# Everything, sample feed included: what you see is what weir does.
+run: setup
+	$(BIN)/weir demo
+
+test: setup lint
+	$(BIN)/pytest
+
+test-unit: setup
+	$(BIN)/pytest tests/unit
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
+	@echo "The pages are in build/docs/index.html"
+
+bench: setup
+	$(BIN)/python -m benchmarks.links
+
+setup: $(READY)
+
+# Exactly what requirements.txt locks, then weir itself, editable. Done again only when one of these files changes.
+$(READY): requirements.txt setup.cfg pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "weir: Python 3.11 or newer is needed; install it, or name one: make setup PYTHON=/path/to/python" >&2; \
+		exit 1; \
+	elif [ -n "$(UV)" ]; then \
+		set -e; \
+		[ -x $(BIN)/python ] || uv venv --quiet --python "$(PYTHON)" $(VENV); \
+		VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.txt; \
+		VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps --no-build-isolation --editable .; \
+	elif ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "weir: this Python cannot make environments; install python3-venv (Debian, Ubuntu), or uv" >&2; \
+		exit 1; \
+	else \
+		set -e; \
+		[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear $(VENV); \
+		$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt; \
+		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	fi
+	@touch $(READY)
+
+# Resolves anew: the Python packages (needs uv), and the jars of the embedded Kafka.
+lock: setup
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
+		--all-extras --custom-compile-command "make lock" setup.cfg --output-file requirements.txt
+	$(BIN)/python -m infra.servers.lock
+
+# Everything that can be made again. The data in .weir is not.
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

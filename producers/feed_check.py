@@ -105,6 +105,11 @@ class FeedCheck:
         """How many communications have come back, whosever they are."""
         return self._counted.total()
 
+    @property
+    def in_flight(self) -> int:
+        """How many messages were sent that the client is not yet known to have read."""
+        return len(self._unconfirmed)
+
     def sent(self, message: bytes) -> int:
         """A message is being sent: from now on it may arrive. Returns its number, from 1."""
         if self._began is None:

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.links import Link, LinkCount, Window, WindowClosed
+from schemas.links import Link, LinkCount, Window, WindowClosed, window_bounds
 
 Pair = tuple[str, str]
 
@@ -25,10 +25,12 @@ class WindowTotal:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How it stands. `current` is the newest open window with its busiest links; `closed` has the newest first."""
+    """How it stands. `current` is the newest open window with its busiest links; the rest, newest first, is `closed`,
+    or open still: `closing`."""
 
     current: WindowTotal | None
     busiest: list[Link]
+    closing: list[WindowTotal]
     closed: list[WindowTotal]
     calls: int
 
@@ -49,15 +51,21 @@ class _Cells:
 
 
 class LiveTable:
-    """Takes records of link-counts and link-windows in any order of the two; remembers the newest `kept` windows."""
+    """Takes records of link-counts and link-windows in any order of the two; remembers the newest `kept` windows.
 
-    def __init__(self, kept: int = 120) -> None:
+    Windows that ended by `since` (epoch milliseconds) are somebody else's, and left out.
+    """
+
+    def __init__(self, kept: int = 120, since: int = 0) -> None:
+        self._since = since
         self._windows: dict[Window, _Cells] = {}
         self._kept = kept
         self._calls = 0
 
     def count(self, partition: int, record: LinkCount) -> None:
         """A count, read from that partition of link-counts. The latest of a window and pair is the truth."""
+        if window_bounds(record.window)[1] <= self._since:
+            return
         cells = self._cells(record.window)
         pair = (record.source, record.destination)
         self._calls += record.count - cells.counts[pair]
@@ -67,6 +75,8 @@ class LiveTable:
 
     def closed(self, record: WindowClosed) -> None:
         """A partition has closed a window."""
+        if window_bounds(record.window)[1] <= self._since:
+            return
         cells = self._cells(record.window)
         cells.partitions = record.partitions
         cells.closings[record.partition] = record.cells
@@ -74,10 +84,11 @@ class LiveTable:
     def snapshot(self, busiest: int = 10) -> Snapshot:
         """How it stands, with that many of the busiest links."""
         newest_first = sorted(self._windows.items(), key=lambda item: item[0].start, reverse=True)
-        current = next(((w, cells) for w, cells in newest_first if cells.counts and not cells.whole()), None)
+        unfinished = [(window, cells) for window, cells in newest_first if cells.counts and not cells.whole()]
         return Snapshot(
-            current=_total(*current) if current else None,
-            busiest=_busiest(current[1].counts, busiest) if current else [],
+            current=_total(*unfinished[0]) if unfinished else None,
+            busiest=_busiest(unfinished[0][1].counts, busiest) if unfinished else [],
+            closing=[_total(window, cells) for window, cells in unfinished[1:]],
             closed=[_total(window, cells) for window, cells in newest_first if cells.whole()],
             calls=self._calls,
         )

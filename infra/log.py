@@ -12,7 +12,7 @@ from infra.config import Config
 
 
 def setup(config: Config, service: str, stream: TextIO | None = None) -> None:
-    """Sends weir's own logs and those of the libraries to `stream` (stderr) in the configured form, once per process."""
+    """Sends all logs, the libraries' too, to `stream` (stderr) in the configured form. Called once per process."""
     stream = stream or sys.stderr
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -1,9 +1,54 @@
-"""The subcommand(s) of `weir` that this module registers."""
+"""`weir demo`: everything started, a sample feed played through all of it, and what comes out shown live."""
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from infra.config import Config
 
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
+    app.command()(demo)
+
+
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Play the sample once, wait until all of it has come back, and end.")
+    ] = False,
+    duration: Annotated[float | None, typer.Option(min=0, metavar="S", help="End after S seconds.")] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.001, metavar="X", help="Play X times as fast as it was recorded.")
+    ] = 1.0,
+) -> None:
+    """Play a sample feed through the whole pipeline, with a live table of what comes out. Ctrl-C ends everything."""
+    import asyncio
+
+    from infra import log
+    from infra.cli.demo_run import DemoRun
+    from infra.config import load
+    from infra.errors import ConfigError
+    from infra.signals import until_signal
+
+    if os.environ.get("WEIR_FEED_URL"):
+        raise ConfigError("WEIR_FEED_URL is set, and the demo plays a feed of its own: unset it, or use `weir up`")
+    config = load(os.environ)
+    os.environ["WEIR_FEED_URL"] = feed_url(config)  # services read it there
+    config = load(os.environ)
+    logs = config.home / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    run = DemoRun(config, logs, once=once, duration=duration, speed=speed)
+    with (logs / "weir.log").open("a") as stream:
+        log.setup(config, "weir", stream)
+        asyncio.run(until_signal(run.whole()))
+    raise typer.Exit(0 if run.equal else 1)
+
+
+def feed_url(config: Config) -> str:
+    """Where the demo's feed is for the services of this machine."""
+    host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host
+    return f"ws://{host}:{config.feed_port}"

@@ -8,6 +8,7 @@ import pytest
 from infra.live_table import LiveTable, Rate, WindowTotal
 from schemas import examples
 from schemas.links import Link, LinkCount, Window, WindowClosed
+from schemas.times import from_rfc3339
 
 NOON = Window("2026-01-31T12:00:00Z", "2026-01-31T12:01:00Z")
 LATER = Window("2026-01-31T12:01:00Z", "2026-01-31T12:02:00Z")
@@ -45,7 +46,8 @@ def test_the_current_window_is_the_newest_that_is_open() -> None:
     table = LiveTable()
     table.count(0, count(LATER, "shop", 1))
     table.count(0, count(NOON, "shop", 5))
-    assert table.snapshot().current == WindowTotal(LATER, 1, 1)
+    shown = table.snapshot()
+    assert (shown.current, shown.closing) == (WindowTotal(LATER, 1, 1), [WindowTotal(NOON, 5, 1)])
 
 
 @pytest.mark.parametrize("closings_first", [True, False])
@@ -86,6 +88,16 @@ def test_old_windows_are_forgotten_and_their_calls_are_not() -> None:
     table.count(0, count(LATER, "shop", 1))
     shown = table.snapshot()
     assert (shown.current, shown.calls) == (WindowTotal(LATER, 1, 1), 8)
+
+
+def test_windows_that_ended_before_are_left_out() -> None:
+    table = LiveTable(since=from_rfc3339(NOON.end))
+    table.count(0, count(NOON, "shop", 7))
+    table.count(0, count(LATER, "shop", 1))
+    for partition in (0, 1):
+        table.closed(closed(NOON, partition, cells=0))
+    shown = table.snapshot()
+    assert (shown.current, shown.closed, shown.calls) == (WindowTotal(LATER, 1, 1), [], 1)
 
 
 def test_the_topics_examples_can_be_shown() -> None:

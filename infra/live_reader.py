@@ -1,0 +1,68 @@
+"""The two result topics read beside whatever else runs, into a `LiveTable`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from confluent_kafka import OFFSET_END
+
+from infra import log
+from infra.config import Config
+from infra.live_table import LiveTable, Snapshot
+from infra.topic_reader import TopicReader
+from schemas.links import LinkCount, WindowClosed
+from schemas.topics import LINK_COUNTS, LINK_WINDOWS, Topic
+
+_log = log.get("live-reader")
+
+
+class LiveReader:
+    """Reads what is written from its start on. A context manager; `snapshot` may be called at any time."""
+
+    def __init__(self, config: Config, since: int) -> None:
+        """Raises KafkaUnavailableError. Windows that ended by `since` (epoch milliseconds) are left out."""
+        self._table = LiveTable(since=since)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._threads = [
+            self._reading(config, LINK_COUNTS, LinkCount, lambda place, found: self._table.count(place, found)),
+            self._reading(config, LINK_WINDOWS, WindowClosed, lambda _, found: self._table.closed(found)),
+        ]
+
+    def __enter__(self) -> LiveReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        for thread in self._threads:
+            thread.join(1.0)
+
+    def snapshot(self, busiest: int) -> Snapshot:
+        """How it stands now."""
+        with self._lock:
+            return self._table.snapshot(busiest)
+
+    def _reading(self, config: Config, topic: Topic, type_: type, take: Callable[[int, Any], None]) -> threading.Thread:
+        reader = TopicReader(config, topic, start=OFFSET_END)
+        decode: Callable[[bytes], Any] = msgspec.json.Decoder(type_).decode
+
+        def read() -> None:
+            with reader:
+                for record in reader.for_ever():
+                    if self._closed.is_set():
+                        return
+                    if record is not None and record.value is not None:
+                        try:
+                            found = decode(record.value)
+                        except msgspec.DecodeError as e:
+                            _log.warning("live.unreadable", topic=topic.name, offset=record.offset, error=str(e))
+                            continue
+                        with self._lock:
+                            take(record.partition, found)
+
+        thread = threading.Thread(target=read, name=f"read-{topic.name}", daemon=True)
+        thread.start()
+        return thread

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -56,8 +55,11 @@ class DemoRun:
         print(f"weir: starting servers and services; their logs are in {self._logs}", file=sys.stderr, flush=True)
         try:
             async with up(self._config, logs=self._logs):
-                with await in_daemon(lambda: LiveReader(self._config, wall_clock())) as reader, self._shown(reader):
-                    await self._played()
+                with await in_daemon(lambda: LiveReader(self._config, wall_clock())) as reader:
+                    async with asyncio.TaskGroup() as group:
+                        showing = group.create_task(self._show(reader))
+                        await self._played()
+                        showing.cancel()
         finally:
             await self._feed.stop()
 
@@ -77,14 +79,8 @@ class DemoRun:
         else:
             self._console.print(feed_report.comparison(compared, self._feed.ended))
 
-    @contextlib.contextmanager
-    def _shown(self, reader: LiveReader) -> Iterator[None]:
-        """Keeps the picture, or the lines, up to date for as long as the block runs."""
-        showing = asyncio.create_task(self._picture(reader) if self._console.is_terminal else self._lines(reader))
-        try:
-            yield
-        finally:
-            showing.cancel()
+    async def _show(self, reader: LiveReader) -> None:
+        await (self._picture(reader) if self._console.is_terminal else self._lines(reader))
 
     async def _picture(self, reader: LiveReader) -> None:
         with Live(console=self._console, auto_refresh=False, vertical_overflow="crop") as live:

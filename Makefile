@@ -43,6 +43,7 @@ $(READY): requirements.txt setup.cfg pyproject.toml
 		exit 1; \
 	elif [ -n "$(UV)" ]; then \
 		set -e; \
+		echo "Setting up $(VENV) with uv."; \
 		[ -x $(BIN)/python ] || uv venv --quiet --python "$(PYTHON)" $(VENV); \
 		VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.txt; \
 		VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps --no-build-isolation --editable .; \
@@ -51,6 +52,7 @@ $(READY): requirements.txt setup.cfg pyproject.toml
 		exit 1; \
 	else \
 		set -e; \
+		echo "Setting up $(VENV) with pip; this takes about half a minute."; \
 		[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear $(VENV); \
 		$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt; \
 		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \

@@ -40,7 +40,7 @@ SERVICES = (
     Service("api", lambda c: ("run", "api"), "serves GET /links and /health", port="api"),
     Service(
         "feed",
-        lambda c: ("feed", "connect", c.feed_url or ""),
+        lambda c: ("feed", "connect"),
         "reads WEIR_FEED_URL, and sends the counts back",
         wanted=lambda c: c.feed_url is not None,
     ),

@@ -83,7 +83,7 @@ def test_a_feed_runs_where_there_is_one() -> None:
     config = load({"WEIR_FEED_URL": "ws://h:1/feed"})
     [feed] = [service for service in SERVICES if service.name == "feed"]
     assert "feed" in wanted(config)
-    assert feed.command(config) == ("feed", "connect", "ws://h:1/feed")
+    assert feed.command(config) == ("feed", "connect")
 
 
 def test_only_some_can_be_run_servers_first() -> None:

@@ -53,9 +53,9 @@ async def simulate(config: Config, simulation: Simulation) -> bool:
             with _live(server, check, address, quiet=simulation.as_json):
                 await until_signal(_play(server, simulation.timeout))
         finally:
+            result = check.compare()  # before the connection ends, which puts into doubt what is still on its way
             status.remove()
             await server.stop()
-    result = check.compare()
     if simulation.as_json:
         sys.stdout.buffer.write(msgspec.json.encode(feed_report.as_json(result, check, server.ended)) + b"\n")
     else:

@@ -1,0 +1,184 @@
+"""`weir feed connect` and `weir feed serve` as processes: their starts, their ends, their one clear line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from feed_servers import scripted, until
+from infra import config as configuration
+from infra.ports import free_ports
+from infra.status import ServiceStatus, read_all
+from producers.clock import wall_clock
+from schemas.times import to_rfc3339
+
+RELATIONS = '[{"parent":"A","child":"a"},{"parent":"B","child":"b"}]'
+CALL = '{"source":"a","destination":"b"}'
+FEED = f'{{"at":0,"message":{RELATIONS}}}\n{{"at":0.1,"message":{CALL}}}\n'
+
+
+@contextlib.contextmanager
+def weir(environ: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A `weir feed` process, which does not outlive the block."""
+    command = [sys.executable, "-m", "infra.cli.main", "feed", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def failed(environ: dict[str, str], *arguments: str) -> str:
+    """What a process that exits with 1 writes to standard error."""
+    with weir(environ, *arguments) as process:
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 1
+        return err
+
+
+def stopped(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> tuple[str, str]:
+    """The output of a process that is asked to stop, does so within five seconds, and says that all is well."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=5)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return out, err
+
+
+def said(environ: dict[str, str], name: str) -> ServiceStatus | None:
+    """What the service last said of itself."""
+    return next((s for s in read_all(configuration.load(environ)) if s.name == name), None)
+
+
+def state(environ: dict[str, str]) -> str:
+    status = said(environ, "feed")
+    return status.state if status else "unheard"
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """An environment with no server at all: Kafka's port has nobody."""
+    [kafka] = free_ports(1)
+    return {"WEIR_HOME": str(tmp_path / "home"), "WEIR_KAFKA": f"127.0.0.1:{kafka}", "PATH": "/usr/bin:/bin"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_connect_reads_until_the_signal_and_ends_in_order(environ: dict[str, str], number: signal.Signals) -> None:
+    async def script(feed: web.WebSocketResponse, _: int) -> None:
+        await feed.send_str(RELATIONS)
+        await feed.send_str(CALL)
+
+    async def run() -> None:
+        async with scripted(script) as feed:
+            with weir(environ, "connect", feed.url) as process:
+                await until(lambda: (s := said(environ, "feed")) is not None and s.detail.get("communications") == 1)
+                assert state(environ) == "running"
+                _, err = await asyncio.to_thread(stopped, process, number)
+                assert said(environ, "feed") is None
+                assert "feed.read_to_the_end" in err
+
+    asyncio.run(run())
+
+
+def test_connect_waits_for_a_kafka_that_is_not_there_and_can_be_stopped(bare: dict[str, str]) -> None:
+    with weir(bare, "connect", "ws://127.0.0.1:1") as process:
+        asyncio.run(until(lambda: state(bare) == "waiting"))
+        assert "feed.waiting" in stopped(process)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["connect"], "which feed? Give its address, or set WEIR_FEED_URL"),
+        (["connect", "http://localhost"], "'http://localhost' is no feed's address"),
+        (["serve"], "what shall be played? Give a FILE, or --random"),
+        (["serve", "--random", "--loop"], "--loop is for a file"),
+        (["serve", "--random", "--rate", "0"], "must be positive"),
+        (["serve", "/nowhere/a.feed.ndjson"], "/nowhere/a.feed.ndjson: No such file or directory"),
+        (["serve", "--random", "--record", "/nowhere/a.feed.ndjson"], "No such file or directory"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(bare: dict[str, str], arguments: list[str], line: str) -> None:
+    err = failed(bare, *arguments)
+    assert err.startswith("weir: ")
+    assert line in err
+    assert err.count("\n") == 1
+
+
+def test_a_bad_line_of_a_recorded_feed_is_named(bare: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "bad.feed.ndjson"
+    file.write_text(FEED + '{"at":1}\n')
+    assert failed(bare, "serve", str(file)) == f"weir: {file}:3: Object missing required field `message`\n"
+
+
+Answer = Callable[[aiohttp.ClientWebSocketResponse], Awaitable[None]]
+
+
+def answers(count: int) -> Answer:
+    """Sends back one window in which A called B so often."""
+
+    async def answer(socket: aiohttp.ClientWebSocketResponse) -> None:
+        start = wall_clock() // 60_000 * 60_000
+        window = {"start": to_rfc3339(start), "end": to_rfc3339(start + 60_000)}
+        await socket.send_json({"window": window, "links": [{"source": "A", "destination": "B", "count": count}]})
+
+    return answer
+
+
+async def play(environ: dict[str, str], answer: Answer, *arguments: str) -> tuple[list[str], int, str]:
+    """Runs `weir feed serve`, reads two messages, answers; what was received, the exit code, and the output."""
+    [port] = free_ports(1)
+    with weir(environ, "serve", *arguments, "--port", str(port), "--timeout", "1") as process:
+        await until(lambda: said(environ, "feed-server") is not None)
+        status = said(environ, "feed-server")
+        assert status is not None
+        assert status.address == f"ws://127.0.0.1:{port}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(status.address) as socket:
+            received = [(await socket.receive()).data for _ in range(2)]
+            await answer(socket)
+            received += [message.data async for message in socket]
+        out, _ = await asyncio.to_thread(process.communicate, timeout=10)
+        assert said(environ, "feed-server") is None
+        return received, process.returncode, out
+
+
+@pytest.mark.parametrize(("counted", "code", "difference"), [(1, 0, 0), (0, 1, -1), (2, 1, 1)])
+def test_serve_plays_compares_and_exits_with_the_result(
+    bare: dict[str, str], tmp_path: Path, counted: int, code: int, difference: int
+) -> None:
+    file, recorded = tmp_path / "a.feed.ndjson", tmp_path / "again.feed.ndjson"
+    file.write_text(FEED)
+    arguments = [str(file), "--json", "--speed", "2", "--record", str(recorded)]
+    received, exit_code, out = asyncio.run(play(bare, answers(counted), *arguments))
+    assert received == [RELATIONS, CALL]
+    assert exit_code == code
+    result = json.loads(out)
+    assert (result["equal"], result["whole"], result["sent"], result["counted"]) == (code == 0, True, 1, counted)
+    assert [(p["source"], p["destination"], p["difference"]) for p in result["pairs"]] == [("A", "B", difference)]
+    assert list(map(json.loads, recorded.read_text().splitlines())) == list(map(json.loads, FEED.splitlines()))
+
+
+def test_serve_prints_the_comparison_for_people(bare: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "a.feed.ndjson"
+    file.write_text(FEED)
+    _, exit_code, out = asyncio.run(play(bare, answers(1), str(file)))
+    assert exit_code == 0
+    assert "sent and counted: equal" in out
+
+
+def test_serve_can_be_stopped_at_any_moment(bare: dict[str, str]) -> None:
+    with weir(bare, "serve", "--random", "--json", "--port", "0") as process:
+        asyncio.run(until(lambda: said(bare, "feed-server") is not None))
+        out, _ = stopped(process)  # nothing was sent, so nothing is missing
+        assert json.loads(out)["whole"] is False

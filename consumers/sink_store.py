@@ -19,7 +19,7 @@ from infra.errors import RetryableError
 _SESSION = {
     "idle_session_timeout": "10s",
     "idle_in_transaction_session_timeout": "10s",
-    "lock_timeout": "3s",
+    "lock_timeout": "2s",
     "statement_timeout": "60s",
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 
 import msgspec
 
@@ -42,18 +41,23 @@ class Job:
 
     def write(self, *records: tuple[int, LinkCount | WindowClosed | bytes]) -> None:
         """Commits these records, each with its partition; bytes go to link-counts as they are."""
+        self._begin(*records)
+        self._producer.commit_transaction(30)
+
+    def abort(self, *records: tuple[int, LinkCount | WindowClosed | bytes]) -> None:
+        """Writes these records and takes them back."""
+        self._begin(*records)
+        self._producer.flush(30)
+        self._producer.abort_transaction(30)
+
+    def _begin(self, *records: tuple[int, LinkCount | WindowClosed | bytes]) -> None:
         self._producer.begin_transaction()
         for partition, record in records:
             topic = LINK_WINDOWS if isinstance(record, WindowClosed) else LINK_COUNTS
-            key = (
-                link_count_key(record.window.start, record.source, record.destination)
-                if isinstance(record, LinkCount)
-                else None
-            )
-            value = record if isinstance(record, bytes) else msgspec.json.encode(record)
+            key, value = b"key", record  # a compacted topic takes no record without one
+            if isinstance(record, LinkCount):
+                key = link_count_key(record.window.start, record.source, record.destination)
+            if not isinstance(value, bytes):
+                value = msgspec.json.encode(value)
             self._producer.produce(self._config.topic(topic.name), value, key, partition)
             self._producer.poll(0)
-        self._producer.commit_transaction(30)
-
-    def write_all(self, records: Iterable[tuple[int, LinkCount | WindowClosed | bytes]]) -> None:
-        self.write(*records)

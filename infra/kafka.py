@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec as _OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from infra.config import Config
@@ -15,6 +17,7 @@ from schemas.topics import MAX_DEAD_LETTER, TOPICS, Topic
 
 #: librdkafka waits a second before it fetches again once its queue was full, which stalls a fast consumer.
 _FETCH_BACKOFF = {"fetch.queue.backoff.ms": 2}
+_LATEST = _OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _UNAVAILABLE = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TRANSPORT,
@@ -22,6 +25,9 @@ _UNAVAILABLE = {
     KafkaError._RESOLVE,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
+    # A topic that was just made, or whose leader just moved.
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 }
 
@@ -85,6 +91,8 @@ def translate(error: KafkaException | KafkaError) -> WeirError:
 def ensure_topics(config: Config, topics: Iterable[Topic] = TOPICS, timeout: float = 30.0) -> list[str]:
     """Makes the topics that are missing; returns their names. An existing topic is left as it is.
 
+    Returns once every partition answers: a topic that was just made, here or by another process, has no leader yet.
+
     Raises KafkaUnavailableError where no broker answers within `timeout` seconds.
     """
     client = admin(config)
@@ -111,9 +119,29 @@ def ensure_topics(config: Config, topics: Iterable[Topic] = TOPICS, timeout: flo
             except KafkaException as e:
                 if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+        _wait_for_leaders(client, {config.topic(t.name) for t in topics}, timeout)
         return made
     except KafkaException as e:
         error = translate(e)
         if isinstance(error, KafkaUnavailableError):
             raise KafkaUnavailableError(f"no Kafka answers at {config.bootstrap} (is `weir up` running?)") from e
         raise error from e
+
+
+def _wait_for_leaders(client: AdminClient, names: set[str], timeout: float) -> None:
+    """Returns once every partition of the topics gives its end. Raises KafkaUnavailableError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            topics = client.list_topics(timeout=timeout).topics
+            if names <= topics.keys():
+                ends: Any = {TopicPartition(n, p): _LATEST for n in names for p in topics[n].partitions}
+                for answer in client.list_offsets(ends, request_timeout=timeout).values():
+                    answer.result()
+                return
+        except KafkaException as e:
+            if not isinstance(translate(e), KafkaUnavailableError):
+                raise
+        if time.monotonic() > deadline:
+            raise KafkaUnavailableError(f"topics have no leader after {timeout:.0f} s")
+        time.sleep(0.05)

@@ -129,7 +129,7 @@ def ensure_topics(config: Config, topics: Iterable[Topic] = TOPICS, timeout: flo
 
 
 def _wait_for_leaders(client: AdminClient, names: set[str], timeout: float) -> None:
-    """Returns once every partition of the topics gives its end. Raises KafkaUnavailableError after `timeout` seconds."""
+    """Returns once every partition gives its end offset. Raises KafkaUnavailableError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -29,6 +29,24 @@ class Reason(enum.StrEnum):
     TIMESTAMP = "timestamp"
     LATE = "late"
 
+    @property
+    def meaning(self) -> str:
+        """The same in a sentence, for the reference."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Reason.NOT_JSON: "The bytes are not JSON, or JSON that is cut off.",
+    Reason.NOT_UTF8: "A text in it is not UTF-8.",
+    Reason.INVALID: "It is JSON, but not what the topic holds: a field is missing, or has the wrong type or value.",
+    Reason.EMPTY: "There is nothing in it: no value, or an empty list.",
+    Reason.NESTING: "It is nested too deeply.",
+    Reason.TOO_LARGE: "It is larger than the topic takes.",
+    Reason.UNKNOWN_CHILD: "It names a child that no relation has declared. It can be replayed once one has.",
+    Reason.TIMESTAMP: "Its time is missing, negative, or ahead of the clock by more than `WEIR_MAX_SKEW`.",
+    Reason.LATE: "It is older than its partition's watermark by more than the retention (topic `late-events`).",
+}
+
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a refused message came from, and why it was refused.

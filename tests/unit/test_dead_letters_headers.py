@@ -44,3 +44,8 @@ def test_headers_that_are_no_dead_letters_are_a_validation_error(headers: list[t
 def test_a_record_may_have_no_headers_at_all() -> None:
     with pytest.raises(msgspec.ValidationError):
         from_headers(None)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_reason_says_what_it_means(reason: Reason) -> None:
+    assert reason.meaning.endswith((".", ")."))

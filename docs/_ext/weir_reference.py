@@ -1,0 +1,161 @@
+"""Directives that write reference pages from the code itself, so that they cannot go stale.
+
+`{weir-commands}`, `{weir-settings}`, `{weir-topics}`, `{weir-reasons}`, `{weir-adrs}`: each is a function that
+gives Markdown, which is parsed in the place of the directive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+def commands() -> Iterator[str]:
+    """Every command with its usage, what it does, and its options: as `--help` says it."""
+    from typer.main import get_command
+
+    from infra.cli.main import app
+
+    yield from _commands(get_command(app), "weir")
+
+
+def _commands(group: Any, name: str) -> Iterator[str]:
+    for inner_name, inner in sorted(group.commands.items()):
+        full = f"{name} {inner_name}"
+        if hasattr(inner, "commands"):
+            yield from _commands(inner, full)
+            continue
+        arguments = [_argument(p) for p in inner.params if p.param_type_name == "argument"]
+        options = ["[OPTIONS]"] if len(arguments) < len(inner.params) else []
+        yield f"## `{full}`\n\n```text\n{' '.join([full, *options, *arguments])}\n```\n\n{(inner.help or '').strip()}\n"
+        if inner.params:
+            yield "| | |\n| --- | --- |"
+            yield from map(_row, inner.params)
+            yield ""
+
+
+def _argument(parameter: Any) -> str:
+    name = str(parameter.metavar or parameter.name.upper())
+    return name if parameter.required or name.startswith("[") else f"[{name}]"
+
+
+def _row(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        name = _argument(parameter)
+    elif parameter.is_flag:
+        name = ", ".join(parameter.opts)
+    else:
+        kind = getattr(parameter.type_descriptor.annotation, "__name__", "")
+        metavar = parameter.metavar or {"int": "N", "float": "N", "Path": "FILE"}.get(kind, "TEXT")
+        name = f"{', '.join(parameter.opts)} {metavar}"
+    default = "" if parameter.default in (None, False, "-") else f" Default: `{parameter.default}`."
+    return f"| `{name}` | {_cell(parameter.help or '')}{default} |".replace("[FILE|-]", "[FILE\\|-]")
+
+
+def settings() -> Iterator[str]:
+    """Every variable, its default and what it is for."""
+    from infra.config import describe
+
+    yield "| variable | default | |\n| --- | --- | --- |"
+    for setting in describe({}):
+        # The home is shown as an absolute path, which is the reader's own.
+        default = ".weir" if setting.variable == "WEIR_HOME" else setting.value
+        yield f"| `{setting.variable}` | {f'`{default}`' if default else ''} | {_cell(setting.doc)} |"
+
+
+def topics() -> Iterator[str]:
+    """Every topic: who writes it, its key, how long it is kept, its type and its examples."""
+    import msgspec
+
+    from infra.cli.topics import kept
+    from schemas import examples
+    from schemas.topics import TOPICS
+
+    for topic in TOPICS:
+        yield f"## `{topic.name}`\n"
+        yield f"{topic.description}.\n"
+        yield f"- written by: {topic.owner}{' (internal: its form may change)' if topic.internal else ''}"
+        yield f"- key: {topic.key}"
+        yield f"- partitions: {topic.partitions or '`WEIR_PARTITIONS`'}; kept: {kept(topic)}\n"
+        if topic.value is None:
+            continue
+        yield "| field | |\n| --- | --- |"
+        for field in msgspec.structs.fields(topic.value):
+            needed = "required" if field.required else "optional"
+            yield f"| `{field.encode_name}` | {_type(field.type)}, {needed} |"
+        found = examples.load(topic.name)
+        yield "\nAccepted, for example:\n\n```json"
+        yield from (msgspec.json.format(record, indent=0).decode() for record in found.records())
+        yield "```\n\nRefused:\n\n| record | reason | |\n| --- | --- | --- |"
+        for bad in found.bad:
+            yield f"| `{_shown(bad)}` | `{bad.reason}` | {_cell(bad.why)} |"
+        yield ""
+
+
+def _shown(bad: Any) -> str:
+    text = bad.text if bad.text is not None else f"base64 {bad.base64}" if bad.base64 else bytes(bad.value).decode()
+    text = text.replace("|", "&#124;") or " "
+    return f"{text}{f' (… is {bad.repeat[1]} × {bad.repeat[0]})' if bad.repeat else ''}"
+
+
+def _type(type_: Any) -> str:
+    import msgspec
+
+    kinds = {"int": "whole number", "str": "text", "bool": "true or false", "null": "null", "object": "object"}
+    schema = msgspec.json.schema(type_)
+    schema = schema.get("$defs", {}).get(getattr(type_, "__name__", ""), schema)
+    parts = schema.get("anyOf", [schema])
+    names = {"integer": "whole number", "string": "text", "boolean": "true or false"} | kinds
+    described = []
+    for part in parts:
+        text = names.get(part["type"], part["type"])
+        if "maxLength" in part:
+            text += f" of {part['minLength']} to {part['maxLength']} printable characters"
+        if "properties" in part:
+            text += f" {{{', '.join(f'`{name}`' for name in part['properties'])}}}"
+        described.append(text)
+    return " or ".join(described)
+
+
+def reasons() -> Iterator[str]:
+    """Every reason for which a message is refused."""
+    from schemas.dead_letters import Reason
+
+    yield "| reason | |\n| --- | --- |"
+    for reason in Reason:
+        yield f"| `{reason}` | {_cell(reason.meaning)} |"
+
+
+def adrs() -> Iterator[str]:
+    """Every decision record, by its title."""
+    for path in sorted((Path(__file__).parents[1] / "adr").glob("[0-9]*.md")):
+        if not path.name.startswith("0000"):
+            title = path.read_text().splitlines()[0].removeprefix("# ")
+            yield f"- [{title}]({path.name})"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _directive(write: Callable[[], Iterator[str]]) -> type[SphinxDirective]:
+    class Generated(SphinxDirective):
+        has_content: ClassVar[bool] = False
+
+        def run(self) -> list[nodes.Node]:
+            self.env.note_reread()
+            return self.parse_text_to_nodes("\n".join(write()), allow_section_headings=True)
+
+    return Generated
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Registers the directives."""
+    for write in (commands, settings, topics, reasons, adrs):
+        app.add_directive(f"weir-{write.__name__}", _directive(write))
+    return {"parallel_read_safe": True}

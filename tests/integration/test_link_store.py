@@ -210,7 +210,7 @@ def test_a_paused_instance_that_comes_back_changes_nothing_and_stands_by(
     environ: dict[str, str], probe: Probe, job: Job, locked: psycopg.Connection
 ) -> None:
     elsewhere = environ | {"WEIR_HOME": environ["WEIR_HOME"] + "-2"}
-    with started(environ, *RUN) as zombie, started(elsewhere, *RUN):
+    with started(environ, *RUN) as zombie:
         until(lambda: probe.state() == "running")
         old = [cell(0, "a", f"p{n}", 1) for n in range(1000)]
         job.write(*((0, record) for record in old))
@@ -220,13 +220,14 @@ def test_a_paused_instance_that_comes_back_changes_nothing_and_stands_by(
         [paused] = probe.sessions()
         probe.ask("SELECT pg_terminate_backend(%s)", paused)
         locked.rollback()
-        until(lambda: probe.sessions() not in ([], [paused]))
-        new = [cell(0, "a", f"p{n}", 2) for n in range(1000)]
-        job.write(*((0, record) for record in new))
-        until(lambda: probe.rows() == expected(new))
-        zombie.process.send_signal(signal.SIGCONT)
-        until(lambda: "another link-store is at work" in probe.error())
-        assert probe.rows() == expected(new)
+        with started(elsewhere, *RUN):
+            until(lambda: probe.sessions() not in ([], [paused]))
+            new = [cell(0, "a", f"p{n}", 2) for n in range(1000)]
+            job.write(*((0, record) for record in new))
+            until(lambda: probe.rows() == expected(new))
+            zombie.process.send_signal(signal.SIGCONT)
+            until(lambda: "another link-store is at work" in probe.error())
+            assert probe.rows() == expected(new)
 
 
 def test_a_batch_whose_offsets_have_moved_meanwhile_is_not_stored(config: Config, probe: Probe) -> None:

@@ -6,8 +6,10 @@ Kafka's record timestamps are epoch milliseconds (KIP-32); windows are aligned t
 from __future__ import annotations
 
 import datetime as dt
+import re
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _MILLISECOND = dt.timedelta(milliseconds=1)
 
 
@@ -45,4 +47,6 @@ def from_rfc3339(text: str) -> int:
     moment = dt.datetime.fromisoformat(text.upper())  # RFC 3339 allows a small t and z
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset from UTC: write it as 2026-01-31T12:00:00Z")
+    if not _RFC3339.fullmatch(text):  # fromisoformat takes all of ISO 8601, and stops reading at a NUL
+        raise ValueError(f"{text!r} is not in RFC 3339: write it as 2026-01-31T12:00:00Z")
     return (moment - _EPOCH) // _MILLISECOND

@@ -38,8 +38,12 @@ def test_one_moment_can_be_written_in_several_ways(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "2026-02-30T00:00:00Z", "12:00Z"]
-)
+    "text",
+    [
+        "", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "2026-02-30T00:00:00Z", "12:00Z", "2026-01-31T12:00Z",
+        "20260131T120000Z", "2026-W05-6T12:00:00Z", "2026-01-31X12:00:00Z", "2026-01-31T12:00:00Z\0",
+    ],
+)  # fmt: skip
 def test_what_is_no_moment_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         from_rfc3339(text)

@@ -1,0 +1,80 @@
+"""The documentation against the code: commands, options, variables, topics and links that it names exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from infra import config
+from infra.cli.main import app
+from schemas.topics import TOPICS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """What follows `weir` in each command of a page's shell blocks."""
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.M | re.S):
+        if language not in ("sh", "console"):
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            if language == "console" and not line.startswith("$ "):
+                continue  # output
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            while "weir" in words:
+                words = words[words.index("weir") + 1 :]
+                end = next((i for i, word in enumerate(words) if word in ("|", ">", "&&")), len(words))
+                yield words[:end]
+
+
+@each_page
+def test_every_command_that_a_page_shows_is_one(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for words in command_lines(page):
+        command = get_command(app)
+        context = command.make_context("weir", [], resilient_parsing=True)
+        while (commands := getattr(command, "commands", None)) is not None:
+            assert words, f"{page}: a command is missing"
+            command = commands[words[0]]
+            words = words[1:]
+        command.make_context(command.name, list(words), parent=context)
+
+
+@each_page
+def test_every_variable_that_a_page_names_is_one(page: Path) -> None:
+    known = {setting.variable for setting in config.describe({})}
+    named = set(re.findall(r"\bWEIR_[A-Z_]+\b", page.read_text()))
+    assert named <= known
+
+
+@each_page
+def test_every_page_that_a_page_links_to_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_make_target_that_the_readme_names_is_there() -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+    named = re.findall(r"^make ([\w-]+)$|`make ([\w-]+)`", (ROOT / "README.md").read_text(), re.M)
+    assert named
+    assert {a or b for a, b in named} <= set(targets)
+
+
+def test_every_folder_is_on_the_map() -> None:
+    mapped = set(re.findall(r"^\| `(\w+)/` \|", (ROOT / "README.md").read_text(), re.M))
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages <= mapped
+    assert all((ROOT / folder).is_dir() for folder in mapped)
+
+
+def test_the_topics_that_the_explanation_draws_are_all_that_are_not_internal() -> None:
+    drawing = (ROOT / "docs/explanation/data-flow.md").read_text()
+    assert [topic.name for topic in TOPICS if not topic.internal and topic.name not in drawing] == []

@@ -7,14 +7,14 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 async def until_signal(work: Coroutine[Any, Any, None]) -> None:
     """Runs `work` until it is done, or cancels it at the first SIGINT, SIGTERM or SIGHUP and waits for its end.
 
-    Returns in both cases; what `work` raises is raised. A signal that the caller's parent had set to be ignored
-    (nohup) stays ignored. Runs in the main thread.
+    Returns in both cases; what `work` raises is raised. A SIGHUP that was set to be ignored (nohup) stays ignored; a
+    SIGINT does not, although shells start the background jobs of a script that way. Runs in the main thread.
     """
     task = asyncio.ensure_future(work)
 
@@ -23,7 +23,8 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
             task.cancel()
 
     loop = asyncio.get_running_loop()
-    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    heard = (*_ENDING, signal.SIGHUP) if hangs_up else _ENDING
     for number in heard:
         loop.add_signal_handler(number, cancel)
     try:

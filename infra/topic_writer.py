@@ -20,11 +20,14 @@ PATIENCE_MS = 30_000
 class TopicWriter:
     """Sends groups of records (one line's) to one topic; a group is accepted once all of it is acknowledged.
 
-    `refused(number, error)` is called for each group that Kafka did not take. Not thread-safe.
+    `refused(number, error)` is called for each group that Kafka did not take. A group that Kafka has not answered for
+    `patience` milliseconds raises KafkaUnavailableError. Not thread-safe.
     """
 
-    def __init__(self, config: Config, topic: Topic, refused: Callable[[int, WeirError], None]) -> None:
-        self._producer = kafka.producer(config, **{"message.timeout.ms": PATIENCE_MS})
+    def __init__(
+        self, config: Config, topic: Topic, refused: Callable[[int, WeirError], None], patience: int = PATIENCE_MS
+    ) -> None:
+        self._producer = kafka.producer(config, **{"message.timeout.ms": patience})
         self._topic = config.topic(topic.name)
         self._refused = refused
         self._unavailable: WeirError | None = None
@@ -34,7 +37,7 @@ class TopicWriter:
     def send(self, number: int, records: Sequence[Outgoing]) -> None:
         """Hands over the group of that number; waits only while too many are unacknowledged.
 
-        Raises KafkaUnavailableError where Kafka has not answered for `PATIENCE_MS`.
+        Raises KafkaUnavailableError.
         """
         self._pending[number] = len(records)
 

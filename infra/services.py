@@ -15,7 +15,7 @@ from infra.ports import check_free
 from infra.processes import Process, spawn
 from infra.status import read_all
 
-#: Seconds that a service has to say something of itself before its start counts as done all the same.
+#: Seconds after which a service's start counts as done, whatever it says of itself.
 _PATIENCE = 20.0
 
 
@@ -98,11 +98,11 @@ class ServiceProcess:
         return spawn(command, log=self._log, signal_at_parents_end=self.signal_at_parents_end)
 
     def wait_ready(self, process: Process) -> None:
-        """Returns once the service has said something of itself. Blocks; raises ServerFailedError where it ends."""
+        """Returns once the service says that it is past its start. Blocks; raises ServerFailedError where it ends."""
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
             if (code := process.poll()) is not None:
                 raise ServerFailedError(f"{self.name} ended with code {code}")
-            if any(status.pid == process.pid for status in read_all(self._config)):
+            if any(s.pid == process.pid and s.state != "starting" for s in read_all(self._config)):
                 return
             time.sleep(0.05)

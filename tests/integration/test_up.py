@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from command import Running, started, weir
+from infra.config import Config
 from infra.ports import free_ports
 
 #: Everything is given this long on a busy machine; a person is promised 5 s for the end.
@@ -124,6 +125,27 @@ def test_a_server_that_dies_is_started_again_with_a_log_line(home: dict[str, str
         after = services(home)
         assert all(after[name]["pid"] != before[name]["pid"] for name in ("kafka", "postgres"))
         tree(running)
+
+
+def test_every_service_runs_on_servers_elsewhere_and_comes_back(
+    environ: dict[str, str], config: Config, tree: Tree
+) -> None:
+    names = ("worker-links", "link-store", "api")
+    with started(environ, "up") as running:
+        wait_until_up(running)
+        tree(running)
+        assert state(environ, "kafka", "postgres", *names) == {"running"}
+        before = services(environ)
+        assert before["api"]["address"] == f"http://127.0.0.1:{config.api_port}"
+        for name in names:
+            os.kill(before[name]["pid"], signal.SIGKILL)
+            running.wait_for_error_line(b"child=" + name.encode() + b" exit_code=-9")
+        until(lambda: state(environ, *names) == {"running"})
+        assert all(services(environ)[name]["pid"] != before[name]["pid"] for name in names)
+        tree(running)
+        os.kill(services(environ)["link-store"]["pid"], signal.SIGSTOP)  # one that cannot hear that it should end
+        assert running.interrupt() == 0
+    assert state(environ, *names) == {"stopped"}
 
 
 def test_a_weir_that_is_killed_leaves_nothing_and_the_next_one_finds_the_data(home: dict[str, str], tree: Tree) -> None:

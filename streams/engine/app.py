@@ -9,9 +9,10 @@ from typing import Any
 import faust
 
 from infra.config import Config
-from streams.engine.dataplane import DataPlane, Slice, fail
+from streams.engine.dataplane import DataPlane, fail
 from streams.engine.job import WindowedCount
 from streams.engine.membership import transport_for
+from streams.engine.reader import Slice
 
 #: How many slices may wait for an agent: enough to keep it busy, few enough to keep memory and latency small.
 SLICES = 4
@@ -23,6 +24,7 @@ def app_for(config: Config, job: WindowedCount) -> faust.App:
         config.topic(job.name),
         broker=";".join(f"kafka://{host}" for host in config.bootstrap.split(",")),
         store="memory://",
+        datadir=str(config.home / "faust"),  # Faust makes the folder; nothing of weir's is in it
         autodiscover=False,
         web_enabled=False,
         topic_allow_declare=False,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
 
 from infra.dead_letters import Letter
 from infra.record_view import printable
@@ -15,19 +14,28 @@ from schemas.times import readable
 
 #: Bytes of a message that `show` prints; the rest is for --raw.
 SHOWN = 4096
+GAP = 2
+_COLUMNS = ("position", "time", "reason", "from", "detail", "replayed")
+#: Columns that are cut where the terminal is narrow, and what is left of each at least.
+_CUT = {4: 12, 3: 12, 1: 16}
 
 
-def as_table(letters: Iterable[Letter], replays: Mapping[str, Replay]) -> None:
-    """One row each, cut to the terminal's width."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("position", "time", "reason", "from", "detail"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "detail" else None)
-    table.add_column("bytes", justify="right")
-    table.add_column("replayed", no_wrap=True)
-    for letter in letters:
-        replay = replays.get(letter.position)
-        table.add_row(*_cells(letter), "" if replay is None else replay.at, style="dim" if replay else None)
-    Console(highlight=False, markup=False).print(table)
+def as_table(letters: Iterable[Letter], replays: Mapping[str, Replay], width: int) -> Iterator[str]:
+    """One line each in columns, with a heading; what is longer than its place on a terminal of that width is cut."""
+    rows = [_COLUMNS, *((*_cells(letter)[:5], "yes" if letter.position in replays else "") for letter in letters)]
+    widths = [max(cell_len(row[number]) for row in rows) for number in range(len(_COLUMNS))]
+    spare = width - sum(widths) - GAP * (len(widths) - 1)
+    for column, least in _CUT.items():
+        cut = min(max(0, -spare), max(0, widths[column] - least))
+        widths[column] -= cut
+        spare += cut
+    for row in rows:
+        cells = [_fitted(cell, size) for cell, size in zip(row, widths, strict=True)]
+        yield (" " * GAP).join(cells).rstrip()
+
+
+def _fitted(cell: str, width: int) -> str:
+    return set_cell_size(cell, width) if cell_len(cell) <= width else set_cell_size(cell, width - 1) + "…"
 
 
 def as_lines(letters: Iterable[Letter], replays: Mapping[str, Replay]) -> None:
@@ -64,17 +72,17 @@ def _laid_out(value: bytes) -> str:
         return printable(value[:SHOWN]) + more
 
 
-def _cells(letter: Letter) -> list[str]:
+def _cells(letter: Letter) -> tuple[str, str, str, str, str, str]:
     origin = letter.origin
     time = None if origin is None else origin.timestamp
-    return [
+    return (
         letter.position,
         "" if time is None else readable(time),
         letter.reason,
         _place(letter),
         "" if origin is None else printable(origin.detail.encode()),
         str(len(letter.record.value or b"")),
-    ]
+    )
 
 
 def _place(letter: Letter) -> str:

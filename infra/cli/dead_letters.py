@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +51,8 @@ def list_(
         for letter in shown:
             sys.stdout.buffer.write(orjson.dumps(letter.to_dict(replayed.get(letter.position))) + b"\n")
     elif sys.stdout.isatty():
-        as_table(shown, replayed)
+        for line in as_table(shown, replayed, shutil.get_terminal_size().columns):
+            print(line)
     else:
         as_lines(shown, replayed)
     sys.stdout.flush()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import aiohttp
@@ -45,6 +45,9 @@ class FeedConnection:
     lasted `healthy_after` seconds: a feed that accepts and closes at once is not asked ever faster.
     `heartbeat` is how many seconds of silence are too long before the feed is pinged. Raises ConfigError for a URL
     that names no feed.
+
+    `settle`, which the reader may replace, is awaited before a ping of the feed's is answered: the answer then tells
+    the feed not only that what it sent before was read, but that it is safe.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class FeedConnection:
         self._connections = 0
         self._closing = False
         self._change = asyncio.Condition()
+        self.settle: Callable[[], Awaitable[None]] = _at_once
 
     @property
     def name(self) -> str:
@@ -169,7 +173,7 @@ class FeedConnection:
         except (aiohttp.ClientError, OSError) as e:
             raise FeedBrokenError(f"cannot connect: {e}") from e
         self._connections += 1
-        return FeedLink(socket, self._connections)
+        return FeedLink(socket, self._connections, lambda: self.settle())
 
     async def _announce(self, link: FeedLink | None = None, *, closing: bool = False) -> None:
         async with self._change:
@@ -179,6 +183,10 @@ class FeedConnection:
 
     def _trouble(self, error: str | None) -> dict[str, str | int | float]:
         return {"attempt": self._backoff.attempt, "error": error} if error else {}
+
+
+async def _at_once() -> None:
+    """Nothing has to be settled."""
 
 
 def _feed_url(text: str) -> URL:

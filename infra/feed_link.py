@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from aiohttp import ClientError, ClientWebSocketResponse, WSCloseCode, WSMsgType
@@ -22,10 +23,14 @@ class FeedLink:
 
     aiohttp's own heartbeat is not used: it takes a connection for dead whose answers it does not see, and while the
     reader holds back (Kafka is away) nothing is seen. Here a peer has to answer only while the reader waits for it.
+    `settle` is awaited before a ping of the feed's is answered.
     """
 
-    def __init__(self, socket: ClientWebSocketResponse[Literal[False]], number: int) -> None:
+    def __init__(
+        self, socket: ClientWebSocketResponse[Literal[False]], number: int, settle: Callable[[], Awaitable[None]]
+    ) -> None:
         self._socket = socket
+        self._settle = settle
         self.number = number
         self.messages = 0
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -122,6 +127,7 @@ class FeedLink:
             self.ended.set_result(reason)
 
     async def _answer(self, ping: bytes) -> None:
+        await self._settle()
         try:
             await self._socket.pong(ping)
         except _LOST:

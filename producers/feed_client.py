@@ -31,7 +31,8 @@ class FeedClient:
     """Reads a feed and writes `relations`, `communications` and `dead-letters`.
 
     Before anything that came after a relation is produced, Kafka has acknowledged that relation. While Kafka does
-    not acknowledge, the feed is not read. `clock` gives epoch milliseconds.
+    not acknowledge, the feed is not read. Before a ping of the feed's is answered, Kafka has acknowledged all that
+    came before it: a feed that pings knows what can no longer be lost. `clock` gives epoch milliseconds.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class FeedClient:
         self._communications = config.topic(topics.COMMUNICATIONS.name)
         self._dead_letters = config.topic(topics.DEAD_LETTERS.name)
         self._producer = BoundedProducer(config)
+        connection.settle = self._producer.drain
         self._classifier = Classifier()
         self._timestamps = Timestamps()
         self._counts = {"messages": 0, "communications": 0, "relations": 0, "refused": 0}

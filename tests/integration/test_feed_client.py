@@ -27,7 +27,10 @@ from infra.processes import Process, end
 from infra.servers.kafka import KafkaServer
 from infra.status import StatusFile
 from producers.clock import wall_clock
+from producers.feed_check import FeedCheck
 from producers.feed_client import MAX_DEAD_LETTER, FeedClient
+from producers.feed_server import FeedServer
+from producers.recorded_feed import Timed
 from schemas.dead_letters import Reason, from_headers
 
 
@@ -307,3 +310,24 @@ def test_a_stop_while_kafka_is_away_ends_in_time_and_says_what_is_left(broker: B
     with capture_logs() as logs:
         asyncio.run(run())
     assert [entry["records"] for entry in logs if entry["event"] == "feed.unacknowledged"] == [3]
+
+
+def test_a_ping_is_answered_once_what_came_before_it_is_in_kafka(broker: Broker) -> None:
+    config = broker.config
+    kafka.ensure_topics(config)
+
+    async def run() -> None:
+        check = FeedCheck(wall_clock)
+        server = FeedServer([Timed(0, call().encode()), Timed(0, call().encode())], check)  # pings after what it sends
+        url = await server.start("127.0.0.1", 0)
+        broker.stop()
+        async with reading(config, url, ensure=False):
+            await server.play()
+            await until(lambda: status(config).state == "waiting")
+            assert check.in_flight == 2
+            broker.start()
+            await until(lambda: check.in_flight == 0, timeout=60)
+            assert len(read(config, "communications", 2)) == 2
+        await server.stop()
+
+    asyncio.run(run())

@@ -66,6 +66,7 @@ class Keeper:
         if error and fatal:
             raise error
         self._task = asyncio.create_task(self._keep(error))
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Keeps it no longer; a process that still runs is left to the caller."""
@@ -76,6 +77,10 @@ class Keeper:
     def forget(self) -> None:
         """Removes its status, once it has ended for good."""
         StatusFile(self._config, self.child.name).remove()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():  # by nothing that was foreseen: the child is not kept any more, which must be seen
+            _log.error("keeper.failed", child=self.child.name, exc_info=task.exception())
 
     async def _keep(self, error: StartError | None) -> None:
         """Waits for a death, or for the time after a start that failed with `error`, and tries again; for ever."""
@@ -109,11 +114,11 @@ class Keeper:
             self.process = process = self.child.spawn()
             self._speak("starting", process)
             await in_daemon(lambda: self.child.wait_ready(process))
-        except StartError as e:
+        except (StartError, OSError) as e:
             if self.process:
                 failed = {self.process: self.child.stop_signal}
                 await in_daemon(lambda: end(failed, seconds=2))
-            return e
+            return e if isinstance(e, StartError) else StartError(f"{self.child.name} cannot be started: {e}")
         self._speak("running", process)
         _log.info("child.ready", child=self.child.name, pid=process.pid, address=self.child.address)
         return None

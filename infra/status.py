@@ -12,7 +12,10 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from infra import log
 from infra.config import Config
+
+_log = log.get(__name__)
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,13 +43,20 @@ class StatusFile:
         self._pid = pid
 
     def set(self, state: str, **detail: str | int | float | bool | None) -> None:
-        """Replaces what is said. Cheap enough for every change of state; not for every message."""
+        """Replaces what is said. Cheap enough for every change of state; not for every message.
+
+        What cannot be written (a full disk) is logged: nobody stops working because of it.
+        """
         process = psutil.Process(self._pid)
         status = ServiceStatus(self._name, state, process.pid, process.create_time(), self._address, detail)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(f".{os.getpid()}.tmp")
-        fresh.write_bytes(msgspec.json.encode(status))
-        fresh.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(msgspec.json.encode(status))
+            fresh.replace(self._path)
+        except OSError as e:
+            fresh.unlink(missing_ok=True)
+            _log.warning("status.not_written", status=self._name, state=state, error=str(e))
 
     def remove(self) -> None:
         """Forgets the service; called when it stops in order."""

@@ -41,6 +41,8 @@ class Sink:
         self._batcher = Batcher(name, self._tables)
         self._status = StatusFile(config, name)
         self._backoff = Backoff(first=0.2, cap=5.0)
+        self._facts = {"records": 0, "refused": 0}
+        self._said = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set; where Kafka or Postgres is away, waits and catches up. Blocks.
@@ -78,7 +80,7 @@ class Sink:
             positions = store.offsets(source.beginnings())
             source.read_from(positions)
             refusals = Refusals(self._config)
-            self._status.set("running")
+            self._say_running()
             _log.info("sink.running", sink=self._name, partitions=len(positions))
             heard = time.monotonic()
             while not stop.is_set():
@@ -91,11 +93,20 @@ class Sink:
                     source.check()
                 self._backoff.reset()
                 heard = time.monotonic()
+                if heard - self._said > _QUIET:
+                    self._say_running()
+
+    def _say_running(self) -> None:
+        """What this process has stored and refused so far; called every few seconds at most."""
+        self._status.set("running", **self._facts)
+        self._said = time.monotonic()
 
     def _store(self, store: SinkStore, refusals: Refusals, batch: Batch, positions: dict[Place, int]) -> None:
         # Dead letters last: where storing fails, they are not sent over and over.
         store.write(batch, positions, before_commit=lambda: refusals.send(batch.refused))
         positions.update(batch.next_offsets)
+        self._facts["records"] += batch.records
+        self._facts["refused"] += len(batch.refused)
         _log.debug("sink.stored", sink=self._name, records=batch.records)
         if batch.refused:
             first = batch.refused[0].origin

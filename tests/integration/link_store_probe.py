@@ -82,6 +82,10 @@ class Probe:
         status = self.status()
         return str(status.detail.get("error", "")) if status else ""
 
+    def facts(self) -> dict[str, Any]:
+        status = self.status()
+        return dict(status.detail) if status else {}
+
     def dead_letters(self) -> list[Message]:
         """Every dead letter there is, committed or not being the same here: they are written without transactions."""
         consumer = kafka.consumer(self._config)

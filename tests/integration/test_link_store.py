@@ -117,6 +117,7 @@ def test_what_cannot_be_stored_becomes_a_dead_letter_and_the_rest_goes_on(
     job.write((2, cell(0, "a", "b", 1)), *((2, value) for value, _ in bad), (2, cell(0, "c", "d", 1)))
     with started(environ, *RUN):
         until(lambda: probe.rows() == expected([cell(0, "a", "b", 1), cell(0, "c", "d", 1)]))
+        until(lambda: probe.facts() == {"records": 8, "refused": 6})
     letters = probe.dead_letters()
     assert [letter.value() for letter in letters] == [value for value, _ in bad]
     origins = [from_headers(letter.headers()) for letter in letters]

@@ -117,7 +117,7 @@ def _closed(snapshot: Snapshot) -> Panel:
 
 
 def _clock(window: WindowTotal) -> str:
-    return window.window.start[11:19]
+    return window.window.start[11:]
 
 
 def _totals(moment: Moment) -> Text:

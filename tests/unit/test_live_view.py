@@ -38,15 +38,15 @@ BUSY = Snapshot(LATEST, [Link("36de4bf4-0293-4567-b009-75c4bc66a64d", "shop", 7)
 
 def test_the_current_window_is_shown_with_its_busiest_links() -> None:
     text = "\n".join(drawn(BUSY))
-    assert "busiest since 12:02:00, 23 s left" in text
+    assert "busiest since 12:02:00Z, 23 s left" in text
     assert "36de4bf4 → shop" in text
 
 
 def test_closing_and_closed_windows_are_shown_with_their_totals() -> None:
     lines = drawn(BUSY)
     assert any("closed windows: 1, 1,234 calls" in line for line in lines)
-    assert any("12:01:00 closing" in line and "17" in line for line in lines)
-    assert any("12:00:00" in line and "1,234" in line and "56" in line for line in lines)
+    assert any("12:01:00Z closing" in line and "17" in line for line in lines)
+    assert any("12:00:00Z" in line and "1,234" in line and "56" in line for line in lines)
 
 
 def test_the_way_through_is_shown() -> None:

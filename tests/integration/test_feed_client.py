@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,13 @@ from producers.feed_client import MAX_DEAD_LETTER, FeedClient
 from producers.feed_server import FeedServer
 from producers.recorded_feed import Timed
 from schemas.dead_letters import Reason, from_headers
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    """With the topics, which exist before a feed is read."""
+    kafka.ensure_topics(config)
+    return config
 
 
 def call(source: str = "a", destination: str = "b") -> str:
@@ -62,12 +71,8 @@ def read(config: Config, topic: str, count: int, timeout: float = 20.0) -> list[
 
 
 @contextlib.asynccontextmanager
-async def reading(
-    config: Config, url: str, clock: list[int] | None = None, *, ensure: bool = True
-) -> AsyncIterator[FeedClient]:
+async def reading(config: Config, url: str, clock: list[int] | None = None) -> AsyncIterator[FeedClient]:
     """A client that reads the feed while the block runs, and is stopped in order, within five seconds."""
-    if ensure:
-        kafka.ensure_topics(config)
     feed_status = FeedStatus(StatusFile(config, "feed"))
     connection = FeedConnection(url, feed_status)
     times = iter(clock or [])
@@ -198,7 +203,7 @@ def test_a_feed_that_goes_away_and_comes_back_is_read_on(config: Config) -> None
 
 
 class Broker:
-    """A Kafka of a test's own, which it may stop and start (in the main thread: a server ends with its starter)."""
+    """A Kafka that tests may stop and start (in the main thread: a server ends with its starter)."""
 
     def __init__(self, config: Config) -> None:
         self.config = replace(config, kafka=f"127.0.0.1:{config.kafka_port}")
@@ -206,31 +211,51 @@ class Broker:
         self._process: Process | None = None
 
     def start(self) -> None:
-        self._server.prepare()
-        self._process = self._server.spawn()
-        self._server.wait_ready(self._process)
+        if self._process is None:
+            self._server.prepare()
+            self._process = self._server.spawn()
+            self._server.wait_ready(self._process)
 
-    def stop(self) -> None:
+    def kill(self) -> None:
         if self._process:
             end({self._process: signal.SIGKILL}, seconds=5)
         self._process = None
 
+    def pause(self) -> None:
+        """From here on it answers nothing."""
+        assert self._process
+        os.kill(self._process.pid, signal.SIGSTOP)
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
+    def resume(self) -> None:
+        if self._process:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     port, controller = free_ports(2)
+    home = tmp_path_factory.mktemp("own-kafka")
     broker = Broker(
         configuration.load(
             {
-                "WEIR_HOME": str(tmp_path / "home"),
+                "WEIR_HOME": str(home),
                 "WEIR_KAFKA_PORT": str(port),
                 "WEIR_KAFKA_CONTROLLER_PORT": str(controller),
             }
         )
     )
-    broker.start()
     yield broker
-    broker.stop()
+    broker.kill()
+
+
+@pytest.fixture
+def broker(own_kafka: Broker, tmp_path: Path) -> Iterator[Broker]:
+    """A running Kafka of this file's own, with a home and topics of the test's own, which exist."""
+    own_kafka.config = replace(own_kafka.config, home=tmp_path, topic_prefix=f"t{uuid.uuid4().hex[:8]}-")
+    own_kafka.start()
+    kafka.ensure_topics(own_kafka.config)
+    yield own_kafka
+    own_kafka.resume()
 
 
 class Numbers:
@@ -260,7 +285,7 @@ def test_while_kafka_is_away_the_feed_is_held_back_and_nothing_is_lost_or_double
     async def run() -> None:
         async with scripted(numbers) as feed, reading(config, feed.url):
             await until(lambda: numbers.sent > 200)
-            broker.stop()
+            broker.kill()
             await until(lambda: status(config).state == "waiting")
             assert count(config, "waiting_for") == "Kafka"
             await until(numbers.is_stuck)
@@ -280,16 +305,15 @@ def test_while_kafka_is_away_the_feed_is_held_back_and_nothing_is_lost_or_double
 
 def test_a_relation_is_in_kafka_before_what_came_after_it_is_sent(broker: Broker) -> None:
     config = broker.config
-    kafka.ensure_topics(config)
 
     async def run() -> None:
         async with scripted(sends(relate("p", "a"), call(), "junk")) as feed:
-            broker.stop()
-            async with reading(config, feed.url, ensure=False):
+            broker.pause()
+            async with reading(config, feed.url):
                 await until(lambda: status(config).state == "waiting")
                 assert count(config, "unacknowledged") == 1  # the relation; neither the call nor the junk
-                broker.start()
-                await until(lambda: count(config, "messages") == 3, timeout=60)
+                broker.resume()
+                await until(lambda: count(config, "messages") == 3)
 
     asyncio.run(run())
     [relation] = read(config, "relations", 1)
@@ -297,37 +321,34 @@ def test_a_relation_is_in_kafka_before_what_came_after_it_is_sent(broker: Broker
     assert communication.timestamp()[1] >= relation.timestamp()[1]
 
 
-def test_a_stop_while_kafka_is_away_ends_in_time_and_says_what_is_left(broker: Broker) -> None:
-    config = broker.config
-    kafka.ensure_topics(config)
-
-    async def run() -> None:
-        async with scripted(sends(call(), call(), call())) as feed:
-            broker.stop()
-            async with reading(config, feed.url, ensure=False):
-                await until(lambda: status(config).state == "waiting")
-
-    with capture_logs() as logs:
-        asyncio.run(run())
-    assert [entry["records"] for entry in logs if entry["event"] == "feed.unacknowledged"] == [3]
-
-
 def test_a_ping_is_answered_once_what_came_before_it_is_in_kafka(broker: Broker) -> None:
     config = broker.config
-    kafka.ensure_topics(config)
 
     async def run() -> None:
         check = FeedCheck(wall_clock)
         server = FeedServer([Timed(0, call().encode()), Timed(0, call().encode())], check)  # pings after what it sends
         url = await server.start("127.0.0.1", 0)
-        broker.stop()
-        async with reading(config, url, ensure=False):
+        broker.pause()
+        async with reading(config, url):
             await server.play()
             await until(lambda: status(config).state == "waiting")
             assert check.in_flight == 2
-            broker.start()
-            await until(lambda: check.in_flight == 0, timeout=60)
+            broker.resume()
+            await until(lambda: check.in_flight == 0)
             assert len(read(config, "communications", 2)) == 2
         await server.stop()
 
     asyncio.run(run())
+
+
+def test_a_stop_while_kafka_is_away_ends_in_time_and_says_what_is_left(broker: Broker) -> None:
+    config = broker.config
+
+    async def run() -> None:
+        broker.pause()
+        async with scripted(sends(call(), call(), call())) as feed, reading(config, feed.url):
+            await until(lambda: status(config).state == "waiting")
+
+    with capture_logs() as logs:
+        asyncio.run(run())
+    assert [entry["records"] for entry in logs if entry["event"] == "feed.unacknowledged"] == [3]

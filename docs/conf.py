@@ -14,6 +14,7 @@ release = version = VERSION
 extensions = ["myst_parser", "sphinx_copybutton", "weir_reference"]
 exclude_patterns = ["_ext", "adr/0000-template.md"]
 nitpicky = True
+smartquotes = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

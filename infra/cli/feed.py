@@ -64,7 +64,7 @@ def serve(
     import asyncio
     from random import randrange
 
-    from infra.cli.feed_simulator import Simulation, simulate
+    from infra.cli.feed_simulator import SERVICE, Simulation, simulate
     from infra.errors import ConfigError
     from producers import recorded_feed
     from producers.random_feed import RandomFeed
@@ -74,7 +74,7 @@ def serve(
     if loop and random:
         raise ConfigError("--loop is for a file: a random feed without --duration never ends")
     config = configuration.load(os.environ)
-    log.setup(config, "feed-server")
+    log.setup(config, SERVICE)
     if file is not None:
         recording = recorded_feed.measure(file)
         messages = recorded_feed.repeat(file, recording.seconds) if loop else recorded_feed.read(file)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 
 from infra import log
 from infra.config import Config
@@ -22,7 +23,9 @@ from producers.feed_check import FeedCheck
 from producers.feed_server import FeedServer
 from producers.recorded_feed import Recorder, Timed
 
-_log = log.get("feed-server")
+SERVICE = "feed-server"
+
+_log = log.get(SERVICE)
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,11 @@ async def simulate(config: Config, simulation: Simulation) -> bool:
         if simulation.record:
             server.record = stack.enter_context(contextlib.closing(Recorder(simulation.record))).write
         address = await server.start(config.host, simulation.port)
-        status = StatusFile(config, "feed-server", address)
+        status = StatusFile(config, SERVICE, address)
         status.set("running", playing=simulation.what, speed=simulation.speed)
         _log.info("feed.serving", address=address, playing=simulation.what, speed=simulation.speed)
         try:
-            with _live(server, check, address, quiet=simulation.as_json):
+            with _live(config, lambda: feed_report.live(server, check, address), quiet=simulation.as_json):
                 await until_signal(_play(server, simulation.timeout))
         finally:
             result = check.compare()  # before the connection ends, which puts into doubt what is still on its way
@@ -71,10 +74,15 @@ async def _play(server: FeedServer, timeout: float) -> None:
 
 
 @contextlib.contextmanager
-def _live(server: FeedServer, check: FeedCheck, address: str, quiet: bool) -> Iterator[None]:
+def _live(config: Config, table: Callable[[], Table], quiet: bool) -> Iterator[None]:
+    """Shows what is going on, where somebody sits at a terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield
         return
-    with Live(get_renderable=lambda: feed_report.live(server, check, address), console=console, transient=True):
-        yield
+    try:
+        with Live(get_renderable=table, console=console, transient=True):
+            log.setup(config, SERVICE)  # standard error is the live display's now: log lines go above it
+            yield
+    finally:
+        log.setup(config, SERVICE)

@@ -123,3 +123,9 @@ def test_what_the_image_copies_is_there_and_not_ignored() -> None:
     kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()}
     assert set(copied) <= kept
     assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_no_other_installed_package_has_a_name_of_ours() -> None:
+    owners = metadata.packages_distributions()
+    for name in ("schemas", "producers", "streams", "consumers", "infra"):
+        assert set(owners.get(name, [])) <= {"weir"}, name

@@ -50,26 +50,29 @@ class FeedClient:
         self._timestamps = Timestamps()
         self._counts = {"messages": 0, "communications": 0, "relations": 0, "refused": 0}
         self._refused_said = 0
+        self._in_hand = False
 
     async def run(self) -> None:
         """Reads until the connection is closed, then waits at most `STOP_TIMEOUT` seconds for Kafka.
 
+        What was received and is not known to be in Kafka by then is named in one line of the log.
         Raises WeirError where Kafka refuses a record for good.
         """
         reporting = asyncio.create_task(self._report_for_ever())
         try:
             while True:
                 await self._producer.ready(PATIENCE)
-                await self._forward(await self._connection.receive())
+                incoming = await self._connection.receive()
+                self._in_hand = True
+                await self._forward(incoming)
+                self._in_hand = False
         except FeedClosedError:
             _log.info("feed.read_to_the_end", **self._counts)
         finally:
             reporting.cancel()
             left = await self._producer.close(STOP_TIMEOUT)
-            if left:
-                _log.error(
-                    "feed.unacknowledged", records=left, meaning="received from the feed, not known to be in Kafka"
-                )
+            if left or self._in_hand:
+                _log.error("feed.left_behind", unacknowledged=left, message_in_hand=self._in_hand)
             self._report()
 
     async def _forward(self, incoming: Incoming) -> None:

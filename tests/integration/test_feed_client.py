@@ -351,4 +351,5 @@ def test_a_stop_while_kafka_is_away_ends_in_time_and_says_what_is_left(broker: B
 
     with capture_logs() as logs:
         asyncio.run(run())
-    assert [entry["records"] for entry in logs if entry["event"] == "feed.unacknowledged"] == [3]
+    [left] = [entry for entry in logs if entry["event"] == "feed.left_behind"]
+    assert (left["unacknowledged"], left["message_in_hand"]) == (3, False)

@@ -26,7 +26,7 @@ def test_the_recorded_feed_with_its_own_timestamps_gives_the_truth_minute_by_min
     expected = truth()
     with workers(environ, tmp_path) as crew:
         crew.start()
-        for at, message in messages():
+        for number, (at, message) in enumerate(messages()):
             timestamp = base + round(at * 1000)
             if isinstance(message, list):
                 for relation in message:
@@ -34,7 +34,10 @@ def test_the_recorded_feed_with_its_own_timestamps_gives_the_truth_minute_by_min
                     out.produce(config.topic("relations"), value, key=relation["child"], timestamp=timestamp)
                 out.flush()  # acknowledged before what comes after it
             else:
-                out.produce(config.topic("communications"), msgspec.json.encode(message), timestamp=timestamp)
+                # In turn, so that no partition has been silent for long when the feed ends.
+                partition = number % config.partitions
+                value = msgspec.json.encode(message)
+                out.produce(config.topic("communications"), value, timestamp=timestamp, partition=partition)
         out.flush()
         results = Results(config)
         wait_until(lambda: results.merged >= expected.total(), 60)

@@ -15,6 +15,7 @@ from infra import kafka
 from infra.config import Config
 from infra.threads import in_daemon
 from schemas.dead_letters import Headers
+from schemas.errors import WeirError
 
 
 class BoundedProducer:
@@ -27,7 +28,7 @@ class BoundedProducer:
     """
 
     def __init__(self, config: Config, *, max_records: int = 20_000, max_bytes: int = 64 << 20) -> None:
-        self._failure: KafkaError | None = None
+        self._failure: WeirError | None = None
         self._producer = kafka.producer(
             config,
             **{
@@ -102,10 +103,10 @@ class BoundedProducer:
             await in_daemon(lambda: self._producer.flush(0.2))
         self._raise_failure()
 
-    def _failed(self, error: KafkaError | None, _: Message) -> None:
+    def _failed(self, error: KafkaError | None, record: Message) -> None:
         if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            self._failure = self._failure or error
+            self._failure = self._failure or WeirError(f"a record for {record.topic()}: {kafka.translate(error)}")
 
     def _raise_failure(self) -> None:
         if self._failure:
-            raise kafka.translate(self._failure)
+            raise self._failure

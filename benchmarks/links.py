@@ -28,9 +28,8 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from infra.config import Config, load
 from infra.kafka import consumer, ensure_topics, producer
 from schemas.links import Communication
-from streams.engine.combine import CombineState
-from streams.engine.merge import MergeState
-from streams.engine.offsets import Group
+from streams import links
+from streams.engine.books import Books
 
 MINUTE = 60_000
 
@@ -82,27 +81,18 @@ def bare(config: Config, events: int) -> float:
     return seen / (time.perf_counter() - begun)
 
 
-def progress(group: Group, config: Config) -> tuple[int, int]:
-    """Events that stage one has routed, and that stage two has merged, as committed."""
-    routed = group.committed("communications", config.partitions).values()
-    merged = group.committed("links-partials", config.partitions).values()
-    one = sum(msgspec.json.decode(m, type=CombineState).routed.accepted for _, m in routed)
-    two = sum(msgspec.json.decode(m, type=MergeState).counted for _, m in merged)
-    return one, two
-
-
 def job(config: Config, events: int, workers: int) -> dict[str, float]:
     """Events per second from the first committed event to the last, over both stages; CPU seconds of the workers."""
     environ = {**os.environ, "WEIR_TOPIC_PREFIX": config.topic_prefix, "WEIR_LINKS_LINGER": f"{config.links_linger}ms"}
     command = [sys.executable, "-m", "infra.cli.main", "worker", "links"]
-    group = Group(config, "links")
+    books = Books(config, links.job(config))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = [subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) for _ in range(workers)]
     first, at_first, merged = 0.0, 0, 0
     try:
         while merged < events:
             time.sleep(0.02)
-            _, merged = progress(group, config)
+            merged = books.read().merged
             if merged and not first:
                 first, at_first = time.perf_counter(), merged
             if any(process.poll() is not None for process in running):

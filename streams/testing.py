@@ -178,8 +178,7 @@ class Harness:
         total = Routed()
         for partition in range(self.partitions):
             if (self.job.source.name, partition) in self.committed:
-                own = self._combine_state(partition).routed
-                total = Routed(total.counted + own.counted, total.late + own.late, total.dead + own.dead)
+                total += self._combine_state(partition).routed
         return total
 
     @property

@@ -16,9 +16,9 @@ import msgspec
 
 from infra.config import Config
 from schemas.links import LinkCount, WindowClosed
-from streams.engine.combine import CombineState
+from streams import links
+from streams.engine.books import Books
 from streams.engine.ledger import Routed
-from streams.engine.merge import MergeState
 from streams.engine.offsets import Group, read_to
 from streams.engine.records import Record
 
@@ -82,19 +82,16 @@ class Results:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._group = Group(config, "links")
+        self._books = Books(config, links.job(config))
 
     @property
     def routed(self) -> Routed:
-        total = Routed()
-        for _, metadata in self._group.committed("communications", self._config.partitions).values():
-            own = msgspec.json.decode(metadata, type=CombineState).routed
-            total = Routed(total.counted + own.counted, total.late + own.late, total.dead + own.dead)
-        return total
+        read = self._books.read()
+        return Routed(read.counted, read.late, read.dead)
 
     @property
     def merged(self) -> int:
-        states = self._group.committed("links-partials", self._config.partitions).values()
-        return sum(msgspec.json.decode(metadata, type=MergeState).counted for _, metadata in states)
+        return self._books.read().merged
 
     def records(self, topic: str) -> list[Record]:
         found = []

@@ -18,4 +18,24 @@ class Routed(msgspec.Struct, array_like=True):
 
     @property
     def accepted(self) -> int:
+        """All of them."""
         return self.counted + self.late + self.dead
+
+    def __add__(self, other: Routed) -> Routed:
+        return Routed(self.counted + other.counted, self.late + other.late, self.dead + other.dead)
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """Where a job is: nothing is under way where `merged` equals `counted`.
+
+    `accepted` = `counted` + `late` + `dead` is what stage one has routed; `merged` is what stage two has added up, the
+    sum of all cells ever written. `behind` is how many offsets of each topic lie beyond the committed ones; the last
+    few of a topic that is written in transactions are markers, and stay.
+    """
+
+    accepted: int
+    counted: int
+    late: int
+    dead: int
+    merged: int
+    behind: dict[str, int]

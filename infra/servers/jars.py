@@ -106,12 +106,19 @@ def _download(folder: Path, jars: list[Jar]) -> None:
             raise disk_full(partial.parent, f"{what} did not fit") from e
         raise DownloadError(
             f"{what} could not be downloaded: weir needs the network for this once, on its first start; "
-            f"or set WEIR_KAFKA to a Kafka that exists ({type(e).__name__})"
+            f"or set WEIR_KAFKA to a Kafka that exists ({_root(e)})"
         ) from e
     except RuntimeError as e:  # jgo's, for what no repository has
         raise DownloadError(f"{what} could not be downloaded: {e}") from e
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error behind all others: "Name or service not known", and not what requests makes of it."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return error
 
 
 def _fetch(jar: Jar, partial: Path, advance: Callable[[int], None]) -> None:

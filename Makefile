@@ -16,7 +16,7 @@ run: setup
 	$(BIN)/weir demo
 
 test: setup lint
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=15
 
 test-unit: setup
 	$(BIN)/pytest tests/unit

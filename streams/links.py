@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
 
 from infra.config import Config
-from schemas.links import Communication, LinkCount, Window, WindowClosed, link_count_key
+from schemas.links import Communication, LinkCount, Window, WindowClosed
 from schemas.times import from_rfc3339, to_rfc3339
 from schemas.topics import COMMUNICATIONS, LINK_COUNTS, LINK_WINDOWS, LINKS_PARTIALS
 from streams.engine.job import WindowedCount
@@ -22,6 +23,15 @@ from streams.parents import Parents
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(LinkCount).decode
+TRUTH = ("false", "true")
+
+
+@lru_cache(maxsize=1 << 16)
+def quoted(text: str) -> str:
+    """The text as JSON."""
+    return msgspec.json.encode(text).decode()
+
+
 _start = lru_cache(maxsize=4096)(from_rfc3339)
 
 
@@ -33,20 +43,28 @@ def job(config: Config) -> WindowedCount:
     decoder = COMMUNICATIONS.decoder()
     assert decoder is not None
 
-    def key(call: Communication, timestamp: int) -> Key:
-        try:
-            return settled[call.source], settled[call.destination]
+    def keys(calls: Sequence[Communication], timestamps: Sequence[int]) -> list[Key]:
+        try:  # nearly always every child has only ever had one parent
+            sources = [settled[call.source] for call in calls]
+            return list(zip(sources, [settled[call.destination] for call in calls], strict=True))
         except KeyError:
-            return at(call.source, timestamp), at(call.destination, timestamp)
+            return [(at(c.source, t), at(c.destination, t)) for c, t in zip(calls, timestamps, strict=True)]
 
     @lru_cache(maxsize=4096)
     def window(start: int) -> Window:
         return Window(to_rfc3339(start), to_rfc3339(start + windows.size))
 
-    def cell(start: int, key: Key, count: int, final: bool) -> tuple[bytes, bytes]:
+    @lru_cache(maxsize=4096)
+    def before(start: int) -> tuple[str, str]:
+        """How a record's key and value begin: these two are written often, so by hand and not by an encoder."""
         bounds = window(start)
-        source, destination = key
-        return link_count_key(bounds.start, *key), _encode(LinkCount(bounds, source, destination, count, final))
+        return f'["{bounds.start}",', f'{{"window":{{"start":"{bounds.start}","end":"{bounds.end}"}},"source":'
+
+    def cell(start: int, key: Key, count: int, final: bool) -> tuple[bytes, bytes]:
+        key_begins, value_begins = before(start)
+        source, destination = quoted(key[0]), quoted(key[1])
+        value = f'{value_begins}{source},"destination":{destination},"count":{count},"final":{TRUTH[final]}}}'
+        return f"{key_begins}{source},{destination}]".encode(), value.encode()
 
     def closed(start: int, partition: int, partitions: int, cells: int) -> tuple[bytes, bytes]:
         bounds = window(start)
@@ -59,7 +77,7 @@ def job(config: Config) -> WindowedCount:
         output=LINK_COUNTS,
         closings=LINK_WINDOWS,
         decoder=decoder,
-        key=key,
+        keys=keys,
         windows=windows,
         max_skew=config.max_skew,
         cell=cell,

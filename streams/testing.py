@@ -26,7 +26,7 @@ from streams.engine.combine import Combine, CombineState, others_watermark
 from streams.engine.job import WindowedCount
 from streams.engine.ledger import Routed
 from streams.engine.merge import Merge, MergeState
-from streams.engine.records import Batch, Record, Stage
+from streams.engine.records import Batch, Stage
 from streams.engine.screen import Screen
 
 
@@ -215,13 +215,17 @@ class Harness:
 
     def _commit(self, batch: Batch, key: tuple[str, int], position: int) -> None:
         for produce in batch.produce:
-            partition = max(produce.partition, 0)
-            log = self.topics[produce.topic, partition]
-            record: Record = FakeRecord(
-                produce.topic, partition, len(log), produce.key, produce.value, self.now_ms, produce.headers
-            )
-            log.append(record)  # type: ignore[arg-type]
+            self._append(produce.topic, max(produce.partition, 0), produce.key, produce.value, produce.headers)
+        if batch.bulk is not None:
+            for cell, value in batch.bulk.records:
+                self._append(batch.bulk.topic, batch.bulk.partition, cell, value, None)
         self.committed[key] = position, batch.metadata
+
+    def _append(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None
+    ) -> None:
+        log = self.topics[topic, partition]
+        log.append(FakeRecord(topic, partition, len(log), key, value, self.now_ms, headers))
 
     def _combine_state(self, partition: int) -> CombineState:
         return msgspec.json.decode(self.committed[self.job.source.name, partition][1], type=CombineState)

@@ -32,7 +32,7 @@ async def connect(config: Config, url: str) -> None:
     status.connection("starting", url=connection.name)
     try:
         await _make_topics(config, status)
-        await _run(config, connection, status)
+        await _run(config, connection, status, url)
     finally:
         file.remove()
 
@@ -52,8 +52,8 @@ async def _make_topics(config: Config, status: FeedStatus) -> None:
             return
 
 
-async def _run(config: Config, connection: FeedConnection, status: FeedStatus) -> None:
-    reporter = Reporter(config, connection.send, connection.name)
+async def _run(config: Config, connection: FeedConnection, status: FeedStatus, url: str) -> None:
+    reporter = Reporter(config, connection.send, url)
     await reporter.start()  # before the feed is read: none of its windows can close unseen
     reading = asyncio.create_task(FeedClient(config, connection, status).run())
     others = [asyncio.create_task(connection.run()), asyncio.create_task(reporter.run())]

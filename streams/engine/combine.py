@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -17,6 +19,11 @@ from streams.engine.ledger import Routed
 from streams.engine.partials import Key, encode, split
 from streams.engine.records import Batch, Produce, Record
 from streams.engine.watermarks import SourceWatermark
+
+#: So many records are counted together: what is made of them stays in the processor's cache.
+CHUNK = 1024
+#: So few records are looked at one by one rather than halved again.
+FEW = 8
 
 
 class CombineState(msgspec.Struct, array_like=True):
@@ -46,7 +53,8 @@ class Combine:
         self._now, self._monotonic = now_ms, monotonic_ms
         self._mark = SourceWatermark(job.windows.retention)
         self._idle_from: int | None = None  # the watermark at which the clock took over from the events
-        self._counts: dict[int, dict[Key, int]] = {}
+        self._latest = 0  # the largest timestamp that the clock allows
+        self._counts: defaultdict[int, Counter[Key]] = defaultdict(Counter)
         self._aside: list[Produce] = []
         self._routed = Routed()
         self._said = -1  # what the last flush said of closing; -1: nothing yet
@@ -65,51 +73,48 @@ class Combine:
         self._said, self._news = self._closing(), False
 
     def process(self, records: Sequence[Record]) -> None:
-        """Counts the records. Every event pays for this loop, so nothing is in it that can be done later."""
-        decode, key_of = self._job.decoder.fast, self._job.key
-        size, retention = self._job.windows.size, self._job.windows.retention
-        latest = self._now() + self._job.max_skew
-        high, floor = self._bounds()
-        start = end = counted = 0
-        cells: dict[Key, int] = {}
-        for record in records:
-            timestamp = record.timestamp()[1]
-            if floor <= timestamp <= latest:
-                try:
-                    element = decode(record.value())  # type: ignore[arg-type]
-                    if element.__class__ is list:
-                        keys = [key_of(one, timestamp) for one in element]
-                    else:
-                        keys = None
-                        key = key_of(element, timestamp)
-                except (TypeError, PoisonError, *BAD_INPUT):
-                    pass  # no value, or something bad in it: below, one element at a time
-                else:
-                    if not start <= timestamp < end:
-                        start = timestamp - timestamp % size
-                        end = start + size
-                        cells = self._counts.setdefault(start, {})
-                    if keys is None:
-                        cells[key] = cells.get(key, 0) + 1
-                        counted += 1
-                    elif keys:
-                        for key in keys:
-                            cells[key] = cells.get(key, 0) + 1
-                        counted += len(keys)
-                    else:
-                        self._one_by_one(record, latest)  # an empty list
-                        continue
-                    if timestamp > high:
-                        high = timestamp
-                        floor = max(floor, high - retention)
-                    continue
-            self._delivered(high)
-            self._one_by_one(record, latest)
-            high, floor = self._bounds()
-        self._routed.counted += counted
-        self._delivered(high)
+        """Counts the records. Nearly always all are good and are counted together; what is not is found by halving."""
+        self._latest = self._now() + self._job.max_skew
+        for at in range(0, len(records), CHUNK):
+            self._halve(records[at : at + CHUNK])
         self._idle_from = None
         self._news = True
+
+    def _halve(self, records: Sequence[Record]) -> None:
+        if self._together(records):
+            return
+        if len(records) <= FEW:
+            for record in records:
+                self._one_by_one(record)
+            return
+        middle = len(records) // 2
+        self._halve(records[:middle])
+        self._halve(records[middle:])
+
+    def _together(self, records: Sequence[Record]) -> bool:
+        """Counts the records where all are good, else does nothing and says no. Every event pays for this method."""
+        timestamps = [record.timestamp()[1] for record in records]
+        first, last = min(timestamps), max(timestamps)
+        decode = self._job.decoder.fast
+        high, floor = self._bounds()
+        if first < max(floor, max(high, last) - self._job.windows.retention, 0) or last > self._latest:
+            return False
+        try:
+            found = [decode(record.value()) for record in records]  # type: ignore[arg-type]
+            elements, times = (found, timestamps) if list not in set(map(type, found)) else _flat(found, timestamps)
+            keys = self._job.keys(elements, times)
+        except (TypeError, PoisonError, *BAD_INPUT):  # TypeError: a record without a value
+            return False
+        size = self._job.windows.size
+        start = first - first % size
+        if last < start + size:
+            self._counts[start].update(keys)
+        else:
+            for key, timestamp in zip(keys, times, strict=True):
+                self._counts[timestamp - timestamp % size][key] += 1
+        self._routed.counted += len(keys)
+        self._mark.delivered(last)
+        return True
 
     def _bounds(self) -> tuple[int, int]:
         """The largest timestamp so far (-1: none), and the one below which an event is late (0: none is)."""
@@ -117,26 +122,17 @@ class Combine:
         floor = 0 if horizon is None else max(0, self._job.windows.late_before(horizon))
         return (-1 if self._mark.high is None else self._mark.high), floor
 
-    def _delivered(self, high: int) -> None:
-        if high >= 0:
-            self._mark.delivered(high)
-
-    def _one_by_one(self, record: Record, latest: int) -> None:
-        timestamp = record.timestamp()[1]
-        high, floor = self._bounds()
-        several = False
-        for index, (element, raw) in enumerate(self._job.decoder.elements(record.value())):
-            several = several or raw is not record.value()
-            place = index if several else None
+    def _one_by_one(self, record: Record) -> None:
+        """Counts, or sets aside, each element of one record."""
+        timestamp, value = record.timestamp()[1], record.value()
+        _, floor = self._bounds()
+        for index, (element, raw) in enumerate(self._job.decoder.elements(value)):
+            place = None if raw is value else index
             try:
                 if isinstance(element, PoisonError):
                     raise element
-                if timestamp < 0:
-                    raise PoisonError(Reason.TIMESTAMP, f"the record has no timestamp, or a negative one: {timestamp}")
-                if timestamp > latest:
-                    ahead = timestamp - latest + self._job.max_skew
-                    raise PoisonError(Reason.TIMESTAMP, f"the record's timestamp is {ahead} ms ahead of the clock")
-                key = self._job.key(element, timestamp)
+                self._check(timestamp)
+                key = self._job.keys([element], [timestamp])[0]
             except PoisonError as e:
                 self._routed.dead += 1
                 self._set_aside(DEAD_LETTERS.name, record, raw, place, e)
@@ -146,10 +142,16 @@ class Combine:
                 detail = f"older than the partition's watermark minus the retention, {floor}"
                 self._set_aside(LATE_EVENTS.name, record, raw, place, PoisonError(Reason.LATE, detail))
                 continue
-            cells = self._counts.setdefault(self._job.windows.start(timestamp), {})
-            cells[key] = cells.get(key, 0) + 1
+            self._counts[self._job.windows.start(timestamp)][key] += 1
             self._routed.counted += 1
-            self._delivered(max(high, timestamp))
+            self._mark.delivered(timestamp)
+
+    def _check(self, timestamp: int) -> None:
+        if timestamp < 0:
+            raise PoisonError(Reason.TIMESTAMP, f"the record has no timestamp, or a negative one: {timestamp}")
+        if timestamp > self._latest:
+            ahead = timestamp - self._latest + self._job.max_skew
+            raise PoisonError(Reason.TIMESTAMP, f"the record's timestamp is {ahead} ms ahead of the clock")
 
     def _set_aside(self, topic: str, record: Record, raw: bytes, element: int | None, why: PoisonError) -> None:
         self._aside.append(set_aside(topic, self._job.source.name, self._job.name, record, raw, element, why))
@@ -174,7 +176,7 @@ class Combine:
     def take(self, changelog_end: int) -> Batch | None:
         if not self._news:
             return None
-        counts, self._counts = self._counts, {}
+        counts, self._counts = self._counts, defaultdict(Counter)
         produce, self._aside = self._aside, []
         mark = self._mark
         partials = split(self._partition, self._sources, mark.watermark, mark.horizon, counts, self._outputs)
@@ -190,3 +192,16 @@ def others_watermark(states: list[CombineState]) -> int | None:
     """The least watermark of the partitions that had events; None where none had."""
     marks = [max(s.high, s.declared or s.high) for s in states if s.high is not None]
     return min(marks, default=None)
+
+
+def _flat(found: Sequence[Any], timestamps: Sequence[int]) -> tuple[list[Any], list[int]]:
+    """Elements of records of which some are lists, each with its record's timestamp. An empty list is poison."""
+    elements: list[Any] = []
+    times: list[int] = []
+    for one, timestamp in zip(found, timestamps, strict=True):
+        several = one if isinstance(one, list) else [one]
+        if not several:
+            raise PoisonError(Reason.EMPTY, "the list is empty")
+        elements += several
+        times += [timestamp] * len(several)
+    return elements, times

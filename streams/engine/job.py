@@ -29,9 +29,9 @@ class View(Protocol):
 class WindowedCount:
     """Counts events per key and window, exactly once.
 
-    `key` gives an element's key at its timestamp (epoch ms), or raises `PoisonError` where it has none. `cell` makes
-    key and value of the output record for (window start, key, count, final), and `read_cell` turns one back: the
-    output topic is the changelog that state is restored from. `closed` makes key and value of the record on topic
+    `keys` gives the keys of elements at their timestamps (epoch ms), or raises `PoisonError` where one has none. `cell`
+    makes key and value of the output record for (window start, key, count, final), and `read_cell` turns one back:
+    the output topic is the changelog that state is restored from. `closed` makes key and value of the record on topic
     `closings` that says that a partition of the output has closed a window: (window start, partition, partitions,
     cells). `linger` (ms) is the longest time between two transactions of a partition under load.
     """
@@ -42,7 +42,7 @@ class WindowedCount:
     output: Topic
     closings: Topic
     decoder: Decoder[Any]
-    key: Callable[[Any, int], Key]
+    keys: Callable[[Sequence[Any], Sequence[int]], list[Key]]
     windows: TumblingWindows
     max_skew: int
     cell: Callable[[int, Key, int, bool], tuple[bytes, bytes]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.job import WindowedCount
 from streams.engine.partials import Key, decode
-from streams.engine.records import Batch, Produce, Record
+from streams.engine.records import Batch, Bulk, Produce, Record
 from streams.engine.watermarks import MergedWatermarks
 
 #: How many empty windows in a row are announced when event time jumps: a day of minutes. A jump over more is a replay.
@@ -39,7 +40,7 @@ class Merge:
         self._job, self._partition, self._outputs = job, partition, outputs
         self._marks = MergedWatermarks(sources)
         self._table: dict[int, dict[Key, int]] = {}
-        self._dirty: dict[int, dict[Key, int]] = {}
+        self._dirty: defaultdict[int, set[Key]] = defaultdict(set)
         self._touched: set[int] = set()  # windows that some output partition got cells for since the last flush
         self._closed_through: int | None = None  # before the first closing: the start of the earliest window heard of
         self._announced_from: int | None = None  # from here to _closed_through every window was announced closed
@@ -88,20 +89,20 @@ class Merge:
             self._news = self._news or bool(partial.cells)
             self._unsaid = True
             self._touched.update(partial.windows)
-            at, cells, changed = -1, {}, {}
-            for window, key, count in partial.cells:
-                if window != at:
-                    at, cells, changed = window, table.setdefault(window, {}), dirty.setdefault(window, {})
-                changed[key] = cells[key] = cells.get(key, 0) + count
-                self._counted += count
+            for window, keys, counts in partial.cells:
+                dirty[window].update(keys)
+                cells = table.setdefault(window, {})
+                for key, count in zip(keys, counts, strict=True):
+                    cells[key] = cells.get(key, 0) + count
+                self._counted += sum(counts)
 
     def caught_up(self, elapsed_ms: int, others: int | None) -> None:
         """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""
         self._news = self._news or self._unsaid
 
     def take(self, changelog_end: int) -> Batch | None:
-        produce = self._close(changelog_end)
-        if not produce and not self._news:
+        cells, closings = self._close(changelog_end)
+        if not cells and not closings and not self._news:
             return None
         self._forget()
         self._news = self._unsaid = False
@@ -114,31 +115,32 @@ class Merge:
             min(self._first_offset.values(), default=None),
             self._counted,
         )
-        return Batch(produce, msgspec.json.encode(state).decode())
+        metadata = msgspec.json.encode(state).decode()
+        return Batch(closings, metadata, Bulk(self._job.output.name, self._partition, cells))
 
-    def _close(self, changelog_end: int) -> list[Produce]:
-        """Writes dirty cells, and of the windows that close now all cells, and that they are closed."""
-        dirty, self._dirty = self._dirty, {}
+    def _close(self, changelog_end: int) -> tuple[list[tuple[bytes, bytes]], list[Produce]]:
+        """Dirty cells, and of the windows that close now all cells, and that they are closed."""
+        dirty, self._dirty = self._dirty, defaultdict(set)
         touched, self._touched = self._touched, set()
         for window in dirty:
             self._first_offset.setdefault(window, changelog_end)
         closing = self._advance(touched)
-        write: list[Produce] = []
-        for window, cells in dirty.items():
+        cells: list[tuple[bytes, bytes]] = []
+        for window, keys in dirty.items():
             if window not in closing:
-                write += self._cells(window, cells)
+                cells += self._write(window, keys)
+        closings = []
         for window in sorted(closing | self._unannounced(touched)):
-            cells = self._table.get(window, {})
+            own = self._table.get(window, {})
             if window in closing:
-                write += self._cells(window, cells)
-            key, value = self._job.closed(window, self._partition, self._outputs, len(cells))
-            write.append(Produce(self._job.closings.name, value, key, self._partition))
-        return write
+                cells += self._write(window, own)
+            key, value = self._job.closed(window, self._partition, self._outputs, len(own))
+            closings.append(Produce(self._job.closings.name, value, key, self._partition))
+        return cells, closings
 
-    def _cells(self, window: int, cells: dict[Key, int]) -> list[Produce]:
-        make, final, topic, partition = self._job.cell, self._closed(window), self._job.output.name, self._partition
-        records = (make(window, key, count, final) for key, count in cells.items())
-        return [Produce(topic, value, key, partition) for key, value in records]
+    def _write(self, window: int, keys: Iterable[Key]) -> list[tuple[bytes, bytes]]:
+        make, final, cells = self._job.cell, self._closed(window), self._table.get(window, {})
+        return [make(window, key, cells[key], final) for key in keys]
 
     def _closed(self, window: int) -> bool:
         return self._closed_through is not None and window + self._job.windows.size <= self._closed_through

@@ -23,7 +23,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one source partition has counted since its last flush, for one output partition.
 
     `windows` are the starts of all windows that any output partition gets cells for, so that each of them closes the
-    same windows. `cells` are (window start, key, aggregate). `watermark` and `horizon` as in `watermarks`.
+    same windows. `cells` are (window start, keys, their aggregates). `watermark` and `horizon` as in `watermarks`.
     """
 
     source: int
@@ -31,7 +31,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     watermark: int | None
     horizon: int | None
     windows: list[int]
-    cells: list[tuple[int, Key, Any]]
+    cells: list[tuple[int, list[Key], list[Any]]]
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -57,10 +57,24 @@ def split(
 ) -> Iterator[tuple[int, Partial]]:
     """Partials for each output partition: `counts` is window start to key to aggregate."""
     windows = sorted(counts)
-    cells: list[list[tuple[int, Key, Any]]] = [[] for _ in range(partitions)]
+    cells: list[list[tuple[int, list[Key], list[Any]]]] = [[] for _ in range(partitions)]
     for window in windows:
+        keys: list[list[Key]] = [[] for _ in range(partitions)]
+        values: list[list[Any]] = [[] for _ in range(partitions)]
         for key, value in counts[window].items():
-            cells[owner(key, partitions)].append((window, key, value))
+            partition = owner(key, partitions)
+            keys[partition].append(key)
+            values[partition].append(value)
+        for partition in range(partitions):
+            for at in range(0, len(keys[partition]), CELLS):
+                piece = window, keys[partition][at : at + CELLS], values[partition][at : at + CELLS]
+                cells[partition].append(piece)
     for partition, own in enumerate(cells):
-        for at in range(0, max(len(own), 1), CELLS):
-            yield partition, Partial(source, sources, watermark, horizon, windows, own[at : at + CELLS])
+        # Whole pieces that together hold no more than CELLS go into one partial.
+        group: list[tuple[int, list[Key], list[Any]]] = []
+        for piece in own:
+            if group and sum(len(keys) for _, keys, _ in group) + len(piece[1]) > CELLS:
+                yield partition, Partial(source, sources, watermark, horizon, windows, group)
+                group = []
+            group.append(piece)
+        yield partition, Partial(source, sources, watermark, horizon, windows, group)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from infra.config import Config
 from infra.errors import RetryableError
@@ -95,22 +95,31 @@ class Reader:
         if messages:
             messages += self._consumer.consume(SLICE - 1, 0)
         found: dict[Partition, list[Record]] = defaultdict(list)
+        records = [message for message in messages if message.error() is None]
+        places: Any = zip(map(Message.topic, records), map(Message.partition, records), records, strict=True)
+        for topic, partition, record in places:
+            found[topic, partition].append(record)
+        known = {(self._names[topic], partition): own for (topic, partition), own in found.items()}
+        for key in known:
+            self._ended.pop(key, None)
+        if len(records) < len(messages):
+            self._events(messages)
+        return known, len(messages) < SLICE
+
+    def _events(self, messages: Sequence[Any]) -> None:
+        """What came between the records: ends of partitions, and errors."""
         for message in messages:
             error = message.error()
             if error is None:
-                key = self._names[message.topic()], message.partition()
-                self._ended.pop(key, None)
-                found[key].append(message)
+                self._ended.pop((self._names[message.topic()], message.partition()), None)
             elif error.code() == KafkaError._PARTITION_EOF:
-                key = self._names[message.topic()], message.partition()
-                self._ended[key] = message.offset()
+                self._ended[self._names[message.topic()], message.partition()] = message.offset()
             elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 raise OffsetLostError(f"{message.topic()}[{message.partition()}]: {error.str()}")
             elif error.fatal():
                 raise EngineError(f"the reader cannot go on: {error.str()}")
             else:
                 log.debug("read.error", error=error.str())  # librdkafka goes on by itself
-        return found, len(messages) < SLICE
 
     def _catch_up_at_last(self) -> None:
         """Waits until the view can be caught up: a slice is never processed with relations it may not have seen."""

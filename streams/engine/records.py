@@ -31,6 +31,14 @@ class Produce(NamedTuple):
     headers: Headers | None = None
 
 
+class Bulk(NamedTuple):
+    """Many records of one partition: (key, value) each."""
+
+    topic: str
+    partition: int
+    records: Sequence[tuple[bytes, bytes]]
+
+
 class Batch(NamedTuple):
     """What one flush writes in one transaction: records, and what is remembered with the source offset.
 
@@ -39,6 +47,7 @@ class Batch(NamedTuple):
 
     produce: Sequence[Produce]
     metadata: str
+    bulk: Bulk | None = None
 
 
 class Stage(Protocol):

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from infra.config import Config
 from infra.kafka import producer, translate
 from streams.engine.errors import EngineError, FencedError, TransactionAbortedError
-from streams.engine.records import Batch
+from streams.engine.records import Batch, Bulk
 
 #: A crashed owner's open transaction blocks readers until the broker ends it: keep it short.
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -56,6 +56,8 @@ class TransactionalProducer:
             self._retry(self._producer.begin_transaction)
             for record in batch.produce:
                 self._produce(record.topic, record.value, record.key, record.partition, record.headers)
+            if batch.bulk is not None:
+                self._produce_bulk(batch.bulk)
             self._retry(lambda: self._producer.send_offsets_to_transaction([source], group, 10))
             self._retry(lambda: self._producer.commit_transaction(10))
         except TransactionAbortedError:
@@ -72,6 +74,15 @@ class TransactionalProducer:
                 self._producer.poll(0.05)  # the queue is full: wait until some of it is delivered
             except KafkaException as e:
                 raise _meaning(e) from e
+
+    def _produce_bulk(self, bulk: Bulk) -> None:
+        name, partition = self._config.topic(bulk.topic), bulk.partition
+        produce = self._producer.produce
+        for key, value in bulk.records:
+            try:
+                produce(name, value, key, partition)
+            except BufferError:
+                self._produce(bulk.topic, value, key, partition, None)
 
     def _retry(self, call: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE_S

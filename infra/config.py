@@ -101,7 +101,7 @@ class Config:
     feed_port: int = _setting(None, _port, "where `weir feed serve` listens")
     feed_url: str | None = _setting(None, str, "ws:// address of a feed that `weir up` connects to", secret=True)
     topic_prefix: str = _setting("", _prefix, "put before every topic, group and transactional id")
-    partitions: int = _setting("4", _whole(1, 256), "partitions of the topics that weir makes")
+    partitions: int = _setting("4", _whole(1, 128), "partitions of the topics that weir makes")
     replication: int = _setting("1", _whole(1, 15), "replication factor of the topics that weir makes")
     max_skew: int = _setting("5m", duration_ms, "how far ahead of the clock a timestamp may be")
     links_window: int = _setting("60s", duration_ms, "length of the links job's tumbling window")
@@ -194,6 +194,8 @@ def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
     config = Config(**given)
     if config.links_window <= 0:
         raise ConfigError("WEIR_LINKS_WINDOW must be longer than 0")
+    if config.links_retention > 6 * _UNITS["d"]:
+        raise ConfigError("WEIR_LINKS_RETENTION must not exceed 6d: link-counts, which state is restored from, keeps 7")
     if config.max_skew > config.links_retention:
         raise ConfigError("WEIR_MAX_SKEW must not exceed WEIR_LINKS_RETENTION: one clock ahead would make others late")
     return config, sources

@@ -75,7 +75,7 @@ COMMUNICATIONS = Topic(
 )  # fmt: skip
 LINKS_PARTIALS = Topic(
     "links-partials", "streams/links", "Partial counts and watermarks, from the combining stage to the merging one",
-    "none", None, config=_A_WEEK, internal=True,
+    "none", None, config=_A_WEEK | {"max.message.bytes": str(MAX_DEAD_LETTER)}, internal=True,
 )  # fmt: skip
 LINK_COUNTS = Topic(
     "link-counts", "streams/links", "Calls per window and pair of parents; the latest per key is the truth",
@@ -98,7 +98,7 @@ DEAD_LETTER_REPLAYS = Topic(
 )  # fmt: skip
 LATE_EVENTS = Topic(
     "late-events", "streams", "Events older than their partition's watermark minus the retention, as they came",
-    "the event's", None, partitions=1, config=_A_WEEK,
+    "the event's", None, partitions=1, config=_A_WEEK | {"max.message.bytes": str(MAX_DEAD_LETTER)},
 )  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (

@@ -204,8 +204,7 @@ class Harness:
 
     def _stage(self, topic: str, partition: int) -> Stage:
         if topic == self.job.source.name:
-            clock = (lambda: self.now_ms), (lambda: self.now_ms)
-            return Combine(self.job, partition, self.partitions, self.partitions, *clock)
+            return Combine(self.job, partition, self.partitions, self.partitions, lambda: self.now_ms)
         if topic == self.job.partials.name:
             return Merge(self.job, partition, self.partitions, self.partitions)
         assert self.job.view is not None

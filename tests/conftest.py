@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from infra import config as configuration
@@ -24,6 +25,11 @@ from infra.ports import free_ports
 from infra.servers.kafka import KafkaServer
 from infra.servers.postgres import PostgresServer
 from infra.servers.server import running
+
+#: CI tries the same examples each time; elsewhere each run tries new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faust
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from infra.config import Config
 from streams.engine.dataplane import DataPlane, fail
@@ -18,9 +19,18 @@ from streams.engine.reader import Slice
 SLICES = 4
 
 
+class App(faust.App):  # type: ignore[misc]
+    """A Faust app whose queues are left alone: Faust suspends and clears them while it rebalances, and what it clears
+    would be lost to tasks that live. A task knows by itself when its slices count for nothing.
+    """
+
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:
+        return ThrowableQueue(maxsize=maxsize or 0, flow_control=FlowControlEvent(initially_suspended=False))
+
+
 def app_for(config: Config, job: WindowedCount) -> faust.App:
     """The Faust app of one job: one agent per topic that it reads, each getting slices of records."""
-    app = faust.App(
+    app = App(
         config.topic(job.name),
         broker=";".join(f"kafka://{host}" for host in config.bootstrap.split(",")),
         store="memory://",
@@ -46,9 +56,9 @@ def app_for(config: Config, job: WindowedCount) -> faust.App:
     app.transport = transport_for(app, plane, names)
 
     async def work(stream: Any) -> None:
-        async for task, records, idle, drained in stream:
+        async for task, start, records, idle, drained in stream:
             try:
-                await task.handle(records, idle, drained)
+                await task.handle(start, records, idle, drained)
             except Exception as e:  # noqa: BLE001 - Faust would restart the agent without what it lost
                 fail(e)
             await asyncio.sleep(0)

@@ -20,6 +20,8 @@ from streams.engine.partials import Key, encode, split
 from streams.engine.records import Batch, Produce, Record
 from streams.engine.watermarks import SourceWatermark
 
+#: The end of the year 9999: a window must end before it to be written as RFC 3339.
+CALENDAR = 253_402_300_800_000
 #: So many records are counted together: what is made of them stays in the processor's cache.
 CHUNK = 1024
 #: So few records are looked at one by one rather than halved again.
@@ -34,11 +36,14 @@ class CombineState(msgspec.Struct, array_like=True):
     high: int | None
     declared: int | None
     horizon: int | None
+    pending: (
+        tuple[int, int] | None
+    )  # the oldest declaration that the horizon does not follow yet: (epoch ms, watermark)
     routed: Routed
 
 
 class Combine:
-    """The combining stage of one source partition. `clock` gives epoch ms (skew) and monotonic ms (idleness)."""
+    """The combining stage of one source partition. `now_ms` is the clock, in epoch ms."""
 
     def __init__(
         self,
@@ -47,10 +52,9 @@ class Combine:
         sources: int,
         outputs: int,
         now_ms: Callable[[], int],
-        monotonic_ms: Callable[[], int],
     ) -> None:
         self._job, self._partition, self._sources, self._outputs = job, partition, sources, outputs
-        self._now, self._monotonic = now_ms, monotonic_ms
+        self._now = now_ms
         self._mark = SourceWatermark(job.windows.retention)
         self._idle_from: int | None = None  # the watermark at which the clock took over from the events
         self._latest = 0  # the largest timestamp that the clock allows
@@ -69,12 +73,13 @@ class Combine:
         if state.outputs != self._outputs:
             raise PartitionsChangedError(self._job.partials.name, state.outputs, self._outputs)
         self._mark.high, self._mark.declared, self._mark.horizon = state.high, state.declared, state.horizon
+        self._mark.pending.extend([state.pending] if state.pending else [])
         self._routed = state.routed
         self._said, self._news = self._closing(), False
 
     def process(self, records: Sequence[Record]) -> None:
         """Counts the records. Nearly always all are good and are counted together; what is not is found by halving."""
-        self._latest = self._now() + self._job.max_skew
+        self._latest = min(self._now() + self._job.max_skew, CALENDAR - 2 * self._job.windows.size)
         for at in range(0, len(records), CHUNK):
             self._halve(records[at : at + CHUNK])
         self._idle_from = None
@@ -164,9 +169,9 @@ class Combine:
             self._idle_from = self._mark.watermark
         if self._mark.high is None:
             if others is not None:
-                self._mark.declare(others, self._monotonic())
+                self._mark.declare(others, self._now())
         elif self._idle_from is not None:
-            self._mark.declare(self._idle_from + elapsed_ms, self._monotonic())
+            self._mark.declare(self._idle_from + elapsed_ms, self._now())
         self._news = self._news or self._closing() > self._said
 
     def _closing(self) -> int:
@@ -184,7 +189,10 @@ class Combine:
             Produce(self._job.partials.name, encode(partial), partition=partition) for partition, partial in partials
         )
         self._said, self._news = self._closing(), False
-        state = CombineState(self._sources, self._outputs, mark.high, mark.declared, mark.horizon, self._routed)
+        state = CombineState(
+            self._sources, self._outputs, mark.high, mark.declared, mark.horizon,
+            mark.pending[0] if mark.pending else None, self._routed,
+        )  # fmt: skip
         return Batch(produce, msgspec.json.encode(state).decode())
 
 

@@ -17,7 +17,7 @@ import structlog
 
 from infra.config import Config
 from streams.engine.combine import Combine
-from streams.engine.errors import EngineError
+from streams.engine.errors import EngineError, TransactionAbortedError
 from streams.engine.job import WindowedCount
 from streams.engine.merge import Merge
 from streams.engine.offsets import Group
@@ -29,6 +29,14 @@ from streams.engine.task import Task
 log = structlog.get_logger(__name__)
 
 
+#: What fits into the metadata of an offset: two numbers of 13 digits for each source partition.
+PARTITIONS = 128
+#: How long the tasks have to end in order.
+STOP_S = 2.0
+#: So many aborted transactions in a row, without one that commits, and the process ends.
+ABORTS = 5
+
+
 class DataPlane:
     """The tasks of one job in this worker. `deliver` takes a slice to the agent of its topic, and waits for room."""
 
@@ -38,7 +46,9 @@ class DataPlane:
         self._config, self._job, self._deliver, self._fail = config, job, deliver, fail
         self._tasks: dict[Partition, Task] = {}
         self._lock = asyncio.Lock()
-        self._generation = 0
+        self._wanted: set[Partition] = set()
+        self._opening: list[Task] = []
+        self._generation = self._aborts = 0
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self.topics = [job.source.name, job.partials.name, *([job.view.topic.name] if job.view is not None else [])]
@@ -50,36 +60,56 @@ class DataPlane:
 
     async def assign(self, partitions: set[Partition]) -> None:
         """Closes all tasks and opens these. An assignment that the next one overtakes never starts."""
-        await self.revoke()
-        mine = self._generation
-        async with self._lock:
-            if mine != self._generation:
-                return
-            try:
-                tasks = await self._open(partitions)
-            except Exception as e:  # noqa: BLE001 - it cannot start exactly, whatever it is: the process ends with this line
-                self._fail(e)
-                return
-            if mine != self._generation:
-                return
-            for task in tasks.values():
-                task.start()
-            self._tasks = tasks
-            log.info("tasks.assigned", partitions=[f"{topic}[{p}]" for topic, p in sorted(tasks)])
+        self._wanted = set(partitions)
+        await self._renew()
 
     async def revoke(self) -> None:
         """Closes all tasks; returns when no transaction of theirs is under way any more."""
-        self._generation += 1
-        async with self._lock:
-            tasks, self._tasks = self._tasks, {}
-            await asyncio.gather(*(task.close() for task in tasks.values()))
+        self._wanted = set()
+        await self._renew()
 
     async def stop(self) -> None:
-        """Revokes all, and ends the reading thread."""
+        """Revokes all, and ends the reading thread. What does not end in time ends with the process."""
         self._stopping.set()
-        await self.revoke()
+        try:
+            await asyncio.wait_for(self.revoke(), STOP_S)
+        except TimeoutError:
+            log.warning("stop.hard", after_s=STOP_S)
+            os._exit(0)  # every effect is a transaction: what is under way is aborted, and done again
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, 3)
+            await asyncio.to_thread(self._thread.join, STOP_S)
+
+    async def _renew(self) -> None:
+        """Makes the living tasks those that are wanted, all of them new."""
+        self._generation += 1
+        mine = self._generation
+        for task in self._opening:
+            task.closed = True
+        async with self._lock:
+            try:
+                tasks, self._tasks = self._tasks, {}
+                await asyncio.gather(*(task.close() for task in tasks.values()))
+                if mine != self._generation or not self._wanted:
+                    return
+                opened = await self._open(self._wanted)
+                if mine != self._generation:
+                    return
+                for task in opened.values():
+                    task.start()
+                self._tasks = opened
+                log.info("tasks.assigned", partitions=[f"{topic}[{p}]" for topic, p in sorted(opened)])
+            except Exception as e:  # noqa: BLE001 - it cannot start exactly, whatever it is: the process ends
+                if mine == self._generation:
+                    self._fail(e)
+
+    def reopen(self, error: TransactionAbortedError, committed: bool) -> None:
+        """Opens all tasks again after one's transaction was aborted; gives up where that does not help."""
+        self._aborts = 1 if committed else self._aborts + 1
+        log.warning("transaction.aborted", error=str(error), in_a_row=self._aborts)
+        if self._aborts > ABORTS:
+            self._fail(error)
+        else:
+            self._reopening = asyncio.get_running_loop().create_task(self._renew())
 
     async def _open(self, partitions: set[Partition]) -> dict[Partition, Task]:
         loop = asyncio.get_running_loop()
@@ -89,14 +119,19 @@ class DataPlane:
             self._thread = threading.Thread(target=self._read, args=(loop,), name=f"read {self._job.name}", daemon=True)
             self._thread.start()
         tasks = {key: self._task(*key) for key in partitions}
-        await asyncio.gather(
-            *(asyncio.to_thread(task.open, self._counts[task.topic]) for task in tasks.values()),
-        )
+        self._opening = list(tasks.values())
+        try:
+            opens = [asyncio.to_thread(task.open, self._counts[task.topic]) for task in self._opening]
+            await asyncio.gather(*opens)
+        finally:
+            self._opening = []
         return tasks
 
     def _ask_group(self) -> tuple[Group, dict[str, int]]:
         group = Group(self._config, self._job.name)
         counts = {topic: group.partitions(topic) for topic in [*self.topics, self._job.output.name]}
+        if max(counts.values()) > PARTITIONS:
+            raise EngineError(f"more than {PARTITIONS} partitions: a commit's metadata would not hold their watermarks")
         if counts[self._job.output.name] != counts[self._job.partials.name]:
             raise EngineError(
                 f"topics {self._job.output.name} and {self._job.partials.name} must have the same number of partitions"
@@ -107,18 +142,15 @@ class DataPlane:
         stage = self._stage(topic, partition)
         changelog = self._job.output.name if isinstance(stage, Merge) else None
 
-        def reopen() -> None:
-            asyncio.get_running_loop().create_task(self.assign(set(self._tasks)))
-
         return Task(
             self._config, self._group, self._job.name, topic, partition, stage, changelog,
-            self._job.linger, self._fail, reopen,
+            self._job.linger, self._fail, self.reopen,
         )  # fmt: skip
 
     def _stage(self, topic: str, partition: int) -> Stage:
         sources, outputs = self._counts[self._job.source.name], self._counts[self._job.partials.name]
         if topic == self._job.source.name:
-            return Combine(self._job, partition, sources, outputs, _now_ms, _monotonic_ms)
+            return Combine(self._job, partition, sources, outputs, _now_ms)
         if topic == self._job.partials.name:
             return Merge(self._job, partition, sources, outputs)
         assert self._job.view is not None
@@ -151,7 +183,3 @@ def fail(error: BaseException) -> None:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

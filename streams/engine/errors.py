@@ -33,3 +33,7 @@ class FencedError(EngineError):
 
 class TransactionAbortedError(EngineError):
     """The transaction was aborted: the task opens again at its last committed offset."""
+
+
+class StoppedError(EngineError):
+    """The task was closed while it opened."""

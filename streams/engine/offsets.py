@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from infra.config import Config
 from infra.errors import RetryableError
 from infra.kafka import consumer, translate
-from streams.engine.errors import EngineError
+from streams.engine.errors import EngineError, StoppedError
 from streams.engine.records import Record
 
 T = TypeVar("T")
@@ -64,31 +64,37 @@ def _answer(ask: Callable[[], T]) -> T:
             time.sleep(0.1)
 
 
-def read_to(config: Config, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
+def read_to(
+    config: Config, topic: str, partition: int, start: int, end: int, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[Record]:
     """The committed records of a partition from offset `start` up to `end`, in order.
 
-    `end` is a high watermark; control records and aborted transactions below it are passed over.
+    `end` is a high watermark; control records and aborted transactions below it are passed over. Raises StoppedError
+    once `stopped` says so, EngineError where the partition cannot be read or nothing comes for `TIMEOUT_S` seconds.
     """
     if start >= end:
         return
     eager = {"enable.partition.eof": True, "queued.min.messages": 100_000, "fetch.wait.max.ms": 20}
     reader = consumer(config, None, **eager)
+    deadline = time.monotonic() + TIMEOUT_S
     try:
         reader.assign([TopicPartition(config.topic(topic), partition, start)])
         while True:
             messages: list[Any] = reader.consume(10_000, 0.02)
+            if stopped():
+                raise StoppedError
             for message in messages:
                 error = message.error()
                 if error is None:
+                    deadline = time.monotonic() + TIMEOUT_S
                     if message.offset() < end:
                         yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     if message.offset() >= end:
                         return
-                elif not error.retriable() and error.code() not in (
-                    KafkaError._TRANSPORT,
-                    KafkaError._ALL_BROKERS_DOWN,
-                ):
+                elif not isinstance(translate(error), RetryableError):
                     raise EngineError(f"{topic}[{partition}] cannot be read from offset {start}: {error.str()}")
+            if time.monotonic() > deadline:
+                raise EngineError(f"{topic}[{partition}] cannot be read from offset {start}: nothing comes")
     finally:
         reader.close()

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 Key = tuple[str, ...]
+Piece = tuple[int, list[Key], list[Any]]
 
 #: How many cells a partial holds at most. 2 000 cells of two 128-character ids stay below 700 KB.
 CELLS = 2000
@@ -31,7 +32,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     watermark: int | None
     horizon: int | None
     windows: list[int]
-    cells: list[tuple[int, list[Key], list[Any]]]
+    cells: list[Piece]
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -55,9 +56,13 @@ def split(
     counts: Mapping[int, Mapping[Key, Any]],
     partitions: int,
 ) -> Iterator[tuple[int, Partial]]:
-    """Partials for each output partition: `counts` is window start to key to aggregate."""
+    """Partials for each output partition: `counts` is window start to key to aggregate.
+
+    Of several for one partition only the last says how far event time has come: what closes a window follows all that
+    the flush has for it.
+    """
     windows = sorted(counts)
-    cells: list[list[tuple[int, list[Key], list[Any]]]] = [[] for _ in range(partitions)]
+    cells: list[list[Piece]] = [[] for _ in range(partitions)]
     for window in windows:
         keys: list[list[Key]] = [[] for _ in range(partitions)]
         values: list[list[Any]] = [[] for _ in range(partitions)]
@@ -70,11 +75,20 @@ def split(
                 piece = window, keys[partition][at : at + CELLS], values[partition][at : at + CELLS]
                 cells[partition].append(piece)
     for partition, own in enumerate(cells):
-        # Whole pieces that together hold no more than CELLS go into one partial.
-        group: list[tuple[int, list[Key], list[Any]]] = []
-        for piece in own:
-            if group and sum(len(keys) for _, keys, _ in group) + len(piece[1]) > CELLS:
-                yield partition, Partial(source, sources, watermark, horizon, windows, group)
-                group = []
-            group.append(piece)
-        yield partition, Partial(source, sources, watermark, horizon, windows, group)
+        *before, last = _grouped(own)
+        for group in before:
+            yield partition, Partial(source, sources, None, None, [], group)
+        yield partition, Partial(source, sources, watermark, horizon, windows, last)
+
+
+def _grouped(pieces: list[Piece]) -> list[list[Piece]]:
+    """The pieces in groups that together hold no more than CELLS; at least one group."""
+    groups: list[list[Piece]] = [[]]
+    room = CELLS
+    for piece in pieces:
+        if room < len(piece[1]):
+            groups.append([])
+            room = CELLS
+        groups[-1].append(piece)
+        room -= len(piece[1])
+    return groups

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from infra.config import Config
 from infra.errors import RetryableError
-from infra.kafka import consumer
+from infra.kafka import consumer, translate
 from streams.engine.combine import CombineState, others_watermark
 from streams.engine.errors import EngineError, OffsetLostError
 from streams.engine.job import WindowedCount
@@ -35,13 +35,15 @@ IDLE_S = 1.0
 
 
 class Slice(NamedTuple):
-    """What an agent gets: records of one task, in offset order; `drained` where nothing more was there at that moment.
+    """What an agent gets: records of one task, in offset order, that follow on offset `start` (where the slice before
+    ended: the log may have gaps); `drained` where nothing more was there at that moment.
 
     `idle`, where the partition was found read to its high watermark: when that was asked (monotonic seconds), and the
     least watermark of the job's other source partitions (epoch ms; None where unknown).
     """
 
     task: Task
+    start: int
     records: Sequence[Record]
     idle: tuple[float, int | None] | None
     drained: bool
@@ -57,6 +59,7 @@ class Reader:
         )
         self._names = {config.topic(topic): topic for topic in counts}
         self._current: Mapping[Partition, Task] = {}
+        self._next: dict[Partition, int] = {}  # where each partition's next slice starts
         self._ended: dict[Partition, int] = {}  # partitions read to their last stable offset: that offset
         self._asked: dict[Partition, float] = {}
         self._view = ViewReader(config, group, job.view) if job.view is not None else None
@@ -79,13 +82,22 @@ class Reader:
                 return []
             self._catch_up_at_last()
             idle = {}
-        pieces = [Slice(self._current[key], found, None, drained) for key, found in records.items()]
-        return pieces + [Slice(self._current[key], [], said, True) for key, said in idle.items()]
+        pieces = [self._slice(key, found, None, drained) for key, found in records.items()]
+        return pieces + [self._slice(key, [], said, True) for key, said in idle.items()]
+
+    def _slice(
+        self, key: Partition, records: list[Record], idle: tuple[float, int | None] | None, drained: bool
+    ) -> Slice:
+        start = self._next[key]
+        if records:
+            self._next[key] = records[-1].offset() + 1
+        return Slice(self._current[key], start, records, idle, drained)
 
     def _take_over(self, tasks: Mapping[Partition, Task]) -> None:
         self._current, self._ended, self._asked = tasks, {}, {}
+        self._next = {key: task.position for key, task in tasks.items()}
         self._consumer.assign(
-            [TopicPartition(self._config.topic(t.topic), t.partition, t.position) for t in tasks.values()]
+            [TopicPartition(self._config.topic(topic), p, offset) for (topic, p), offset in self._next.items()]
         )
 
     def _poll(self) -> tuple[dict[Partition, list[Record]], bool]:
@@ -116,8 +128,8 @@ class Reader:
                 self._ended[self._names[message.topic()], message.partition()] = message.offset()
             elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 raise OffsetLostError(f"{message.topic()}[{message.partition()}]: {error.str()}")
-            elif error.fatal():
-                raise EngineError(f"the reader cannot go on: {error.str()}")
+            elif not isinstance(translate(error), RetryableError):
+                raise EngineError(f"{message.topic()}[{message.partition()}] cannot be read: {error.str()}")
             else:
                 log.debug("read.error", error=error.str())  # librdkafka goes on by itself
 

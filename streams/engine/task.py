@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from infra.config import Config
+from infra.errors import RetryableError
 from streams.engine.errors import EngineError, OffsetLostError, StateWithoutOffsetError, TransactionAbortedError
 from streams.engine.merge import Merge
 from streams.engine.offsets import Group, read_to
@@ -21,9 +22,6 @@ from streams.engine.transactions import TransactionalProducer
 
 log = structlog.get_logger(__name__)
 
-#: At most one part in this many of a task's time goes into transactions while it is caught up: below the linger, that
-#: bounds how often small batches are written.
-SHARE = 4
 #: How old the known end of the changelog may be: a restore reads at most this much more than it needs.
 CHANGELOG_END_S = 10.0
 
@@ -31,7 +29,8 @@ CHANGELOG_END_S = 10.0
 class Task:
     """Runs one stage over one partition of `topic`; flushes are transactions, one at a time.
 
-    `fail` is called with what the task cannot go on from; `reopen` when its last transaction was aborted.
+    `fail` is called with what the task cannot go on from; `reopen` when its last transaction was aborted, with whether
+    the task had committed any before.
     """
 
     def __init__(
@@ -45,10 +44,10 @@ class Task:
         changelog: str | None,
         linger_ms: int,
         fail: Callable[[BaseException], None],
-        reopen: Callable[[], None],
+        reopen: Callable[[TransactionAbortedError, bool], None],
     ) -> None:
         self.topic, self.partition, self.stage = topic, partition, stage
-        self.closed = False
+        self.closed = self._committed = False
         self.position = 0
         self.last_event = time.monotonic()
         self._config, self._group, self._job, self._changelog = config, group, job, changelog
@@ -57,7 +56,7 @@ class Task:
         self._changelog_end, self._changelog_asked = 0, 0.0
         self._wanted = asyncio.Event()
         self._free = asyncio.Event()
-        self._flushed = self._took = 0.0  # when the last transaction began (monotonic seconds), how long it took
+        self._flushed = 0.0  # when the last transaction began, in monotonic seconds
         self._flusher: asyncio.Task[None] | None = None
 
     def open(self, partitions: int) -> None:
@@ -65,7 +64,7 @@ class Task:
 
         `partitions` is how many the topic has. Raises EngineError where it cannot start exactly.
         """
-        self._producer.open()
+        self._producer.open(lambda: self.closed)
         self._ask_changelog_end()
         # Ends before offsets: a first commit of another partition between the two then is seen with its offset.
         first, _ = self._group.ends(self.topic, self.partition)
@@ -95,17 +94,20 @@ class Task:
         self._free.set()
         self._flusher = asyncio.create_task(self._flush_when_wanted(), name=f"flush {self.topic}[{self.partition}]")
 
-    async def handle(self, records: Sequence[Record], idle: tuple[float, int | None] | None, drained: bool) -> None:
+    async def handle(
+        self, start: int, records: Sequence[Record], idle: tuple[float, int | None] | None, drained: bool
+    ) -> None:
         """Processes one slice, and flushes where there is nothing more to read right now or the linger has passed.
 
-        `idle`, where the partition was found read to its high watermark: when (monotonic seconds), and the least
-        watermark of the other partitions.
+        The slice follows on offset `start`; raises EngineError where that is not what was processed up to. `idle`,
+        where the partition was found read to its high watermark: when (monotonic seconds), and the least watermark of
+        the other partitions.
         """
         if self.closed:
             return
+        if start != self.position:
+            raise EngineError(f"{self.topic}[{self.partition}]: offset {start} came after {self.position}")
         if records:
-            if records[0].offset() < self.position:
-                raise EngineError(f"{self.topic}[{self.partition}]: offset {records[0].offset()} came twice")
             self.stage.process(records)
             self.position = records[-1].offset() + 1
             self.last_event = time.monotonic()
@@ -128,36 +130,36 @@ class Task:
         loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
-            pause = self._flushed + min(self._linger, SHARE * self._took) - time.monotonic()
-            if pause > 0 and not self.closed:
-                await asyncio.sleep(pause)
             self._wanted.clear()
             if self.closed:
                 return
-            batch = self.stage.take(self._changelog_end)
-            if batch is None:
-                continue
-            self._flushed = time.monotonic()
             self._free.clear()
             try:
+                batch = self.stage.take(self._changelog_end)
+                if batch is None:
+                    continue
+                self._flushed = time.monotonic()
                 await loop.run_in_executor(None, self._commit, batch, self.position)
+                self._committed = True
             except TransactionAbortedError as e:
-                log.warning("transaction.aborted", topic=self.topic, partition=self.partition, error=str(e))
-                self.closed = True
-                self._reopen()
+                if not self.closed:
+                    self.closed = True
+                    self._reopen(e, self._committed)
                 return
             except Exception as e:  # noqa: BLE001 - whatever it is, the outcome is in doubt: never skipped
                 if not self.closed:
                     self._fail(e)
                 return
             finally:
-                self._took = time.monotonic() - self._flushed
                 self._free.set()
 
     def _commit(self, batch: Batch, position: int) -> None:
         self._producer.commit(batch, self.topic, self.partition, position, self._group.metadata())
         if time.monotonic() - self._changelog_asked > CHANGELOG_END_S:
-            self._ask_changelog_end()
+            try:
+                self._ask_changelog_end()
+            except RetryableError as e:  # what was committed stays so; the end known before is early, which is allowed
+                log.warning("changelog.end_unknown", partition=self.partition, error=str(e))
 
     def _ask_changelog_end(self) -> None:
         if self._changelog is not None:
@@ -167,8 +169,13 @@ class Task:
     def _restore_cells(self) -> None:
         if isinstance(self.stage, Merge) and self._changelog and self.stage.restore_from is not None:
             begun = time.monotonic()
-            start = max(self.stage.restore_from, self._group.ends(self._changelog, self.partition)[0])
+            start, topic = self.stage.restore_from, self._changelog
+            if (first := self._group.ends(topic, self.partition)[0]) > start:
+                raise OffsetLostError(
+                    f"{topic}[{self.partition}] begins at offset {first}, and live windows began at {start}: counts "
+                    f"that are still needed were deleted; keep the topic longer than WEIR_LINKS_RETENTION"
+                )
             cells = self.stage.restore_cells(
-                read_to(self._config, self._changelog, self.partition, start, self._changelog_end)
+                read_to(self._config, topic, self.partition, start, self._changelog_end, lambda: self.closed)
             )
             log.info("task.restored", partition=self.partition, cells=cells, seconds=round(time.monotonic() - begun, 3))

@@ -14,11 +14,13 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from infra.config import Config
 from infra.kafka import producer, translate
-from streams.engine.errors import EngineError, FencedError, TransactionAbortedError
+from streams.engine.errors import EngineError, FencedError, StoppedError, TransactionAbortedError
 from streams.engine.records import Batch, Bulk
 
 #: A crashed owner's open transaction blocks readers until the broker ends it: keep it short.
 TRANSACTION_TIMEOUT_MS = 10_000
+#: What a broker takes with an offset, by default (offset.metadata.max.bytes).
+METADATA = 4096
 #: How long a call is repeated while the broker does not answer; after it the process ends, and starts again.
 PATIENCE_S = 60.0
 
@@ -41,9 +43,15 @@ class TransactionalProducer:
             },
         )
 
-    def open(self) -> None:
-        """Fences every earlier owner of the id, and ends what it left open."""
-        self._retry(lambda: self._producer.init_transactions(10))
+    def open(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Fences every earlier owner of the id, and ends what it left open. Raises StoppedError as `stopped` says."""
+
+        def fence() -> None:
+            if stopped():
+                raise StoppedError
+            self._producer.init_transactions(2)
+
+        self._retry(fence)
 
     def commit(self, batch: Batch, topic: str, partition: int, position: int, group: Any) -> None:
         """Writes the batch, and `position` as the group's offset of the source partition, or nothing.
@@ -51,6 +59,10 @@ class TransactionalProducer:
         Raises TransactionAbortedError where nothing was written, FencedError where another owner has taken over, and
         EngineError where the outcome stays unknown.
         """
+        if len(batch.metadata) > METADATA:
+            raise EngineError(
+                f"{len(batch.metadata)} bytes of metadata for {topic}[{partition}], Kafka takes {METADATA}"
+            )
         source = TopicPartition(self._config.topic(topic), partition, position, batch.metadata)
         try:
             self._retry(self._producer.begin_transaction)

@@ -7,7 +7,8 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
 from infra.config import Config
-from infra.kafka import consumer
+from infra.errors import RetryableError
+from infra.kafka import consumer, translate
 from streams.engine.errors import EngineError
 from streams.engine.job import View
 from streams.engine.offsets import Group
@@ -40,7 +41,7 @@ class ViewReader:
                 records.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._ends[message.partition()] = message.offset()
-            elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+            elif not isinstance(translate(error), RetryableError):
                 raise EngineError(f"topic {self._view.topic.name} cannot be read: {error.str()}")
         if records:
             self._view.apply(records)

@@ -20,7 +20,7 @@ class SourceWatermark:
         self.high: int | None = None  # the largest timestamp delivered
         self.declared: int | None = None  # said while idle
         self.horizon: int | None = None
-        self._declarations: deque[tuple[int, int]] = deque()  # (clock ms, declared), oldest first
+        self.pending: deque[tuple[int, int]] = deque()  # (clock ms, declared) not in the horizon yet, oldest first
 
     @property
     def watermark(self) -> int | None:
@@ -35,9 +35,9 @@ class SourceWatermark:
     def declare(self, watermark: int, clock_ms: int) -> None:
         """The partition is idle, and its owner says that event time has come to `watermark`."""
         self.declared = _most(self.declared, watermark)
-        self._declarations.append((clock_ms, watermark))
-        while self._declarations and self._declarations[0][0] <= clock_ms - self._retention:
-            self.horizon = _most(self.horizon, self._declarations.popleft()[1])
+        self.pending.append((clock_ms, watermark))
+        while self.pending and self.pending[0][0] <= clock_ms - self._retention:
+            self.horizon = _most(self.horizon, self.pending.popleft()[1])
 
 
 class MergedWatermarks:

@@ -10,7 +10,11 @@ import pytest
 
 from infra.config import Config
 from schemas.dead_letters import from_headers
+from schemas.times import from_rfc3339
+from schemas.topics import MAX_DEAD_LETTER
 from streams import links
+from streams.engine import partials
+from streams.engine.merge import MergeState
 from streams.testing import Harness
 
 BASE = 1_750_000_020_000  # the start of a minute
@@ -248,3 +252,68 @@ def test_a_changed_partition_count_is_refused() -> None:
     other = Harness(h.job, 2, h.now_ms, h.topics, h.committed)
     with pytest.raises(Exception, match="topic communications has 2 partitions, and had 1"):
         other.run()
+
+
+def test_an_empty_list_opens_no_window() -> None:
+    h = harness()
+    h.send("communications", b"[]", 0)
+    h.send("communications", call(), BASE)
+    h.run()
+    h.advance(2 * MINUTE)
+    h.run()
+    assert [start for start, _, _ in closed(h)] == ["2025-06-15T15:07:00Z"]
+
+
+def test_a_header_without_a_value_stops_nothing() -> None:
+    h = harness()
+    h.send("communications", b"nope", BASE, headers=[("weir.replayed_from", None)])  # type: ignore[list-item]
+    h.run()
+    assert reasons(h) == ["not-json"]
+
+
+def test_a_message_larger_than_the_dead_letters_take_is_cut_and_says_so() -> None:
+    h = harness()
+    h.send("communications", b" " * (17 << 20), BASE, key=b"k" * (1 << 20))
+    h.run()
+    (dead,) = h.records("dead-letters")
+    assert from_headers(dead.headers()).size == 17 << 20
+    assert len(dead.value() or b"") + len(dead.key() or b"") < MAX_DEAD_LETTER
+
+
+def test_a_time_that_the_calendar_cannot_hold_goes_to_the_dead_letters() -> None:
+    h = harness()
+    h.now_ms = 253_402_300_799_999
+    h.send("communications", call(), 253_402_300_799_999)
+    h.run()
+    assert reasons(h) == ["timestamp"]
+
+
+def test_a_partition_that_never_had_an_event_lets_old_windows_be_forgotten_also_across_restarts() -> None:
+    h = harness(partitions=2)
+    for minute in range(60):
+        h.send("communications", call(), BASE + minute * MINUTE, partition=0)
+        h.now_ms = max(h.now_ms, BASE + minute * MINUTE)
+        h.run()
+        h.run()
+        h.crash()
+    h.run()
+    state = msgspec.json.decode(h.committed["links-partials", 1][1], type=MergeState)
+    first_needed = h.records("link-counts")[state.restore_from or 0]
+    assert from_rfc3339(msgspec.json.decode(first_needed.value() or b"")["window"]["start"]) > BASE + 20 * MINUTE
+
+
+def test_a_flush_that_needs_several_partials_closes_nothing_before_its_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partials, "CELLS", 1)
+    h = harness()
+    h.send("relations", {"parent": "zoo", "child": "z"}, BASE)
+    for source in ("cart", "pay", "z"):
+        h.send("communications", call(source, "z"), BASE)
+    h.send("communications", call(), BASE + 9 * MINUTE)
+    h.send("communications", call(), BASE + 12 * MINUTE)  # by now the first window is closed and forgotten
+    for topic in ("relations", "communications"):
+        h.process(topic, 0)
+        h.flush(topic, 0)
+    h.run(slice_size=1)
+    first = [c["cells"] for c in h.values("link-windows") if c["window"]["start"] == "2025-06-15T15:07:00Z"]
+    assert first == [3]
+    assert sum(n for n, _ in counts(h).values()) == h.counted == 5

@@ -63,7 +63,13 @@ class Supervisor:
         new = [Keeper(self._config, child, self._say) for child in children]
         keepers += new
         self._say()
-        await asyncio.gather(*(keeper.start(fatal) for keeper in new))
+        starts = [asyncio.create_task(keeper.start(fatal)) for keeper in new]
+        try:
+            await asyncio.gather(*starts)
+        finally:  # where one could not be started, none of the others may come up later
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
 
     def _say(self) -> None:
         keepers = self._servers + self._services

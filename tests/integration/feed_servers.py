@@ -23,7 +23,7 @@ Script = Callable[[web.WebSocketResponse, int], Awaitable[None]]
 async def until(condition: Callable[[], Any], timeout: float = 20.0) -> None:
     """Waits until the condition holds; fails after `timeout` seconds."""
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - the condition may be another process's, or the broker's
+        while not condition():
             await asyncio.sleep(0.01)
 
 

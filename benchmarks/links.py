@@ -1,11 +1,14 @@
 """Events per second of the links job, beside a bare loop that consumes, decodes and counts the same topic.
 
-    python -m benchmarks.links [--events N] [--workers N] [--children N] [--parents N]
+    python -m benchmarks.links [--events N] [--workers N] [--children N] [--parents N] [--peer COMMAND]
 
-Needs a running Kafka (`WEIR_KAFKA`, or the embedded one of `weir up --only kafka`). Writes N events of about 150 bytes
-to a topic of its own, then measures the bare loop (librdkafka consume, msgspec decode, dict count), then the workers
+Uses the Kafka that `WEIR_KAFKA` names, else starts an embedded one of its own. Writes N events of about 150 bytes to a
+topic of its own, then measures the bare loop (librdkafka consume, msgspec decode, dict count), then the workers
 (both stages, transactions, every changed cell written to `link-counts`), from the first commit seen to the last. The
 ratio is the figure; the absolute ones drift with the machine.
+
+COMMAND is a peer that counts the same topic and prints "… N events/s", with its arguments as it wants them (such as
+"run {bootstrap} {topic} {events} exactly_once_v2 2 memory 200").
 """
 
 from __future__ import annotations
@@ -15,18 +18,27 @@ import dataclasses
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from confluent_kafka.cimpl import NewTopic
 
 from infra.config import Config, load
-from infra.kafka import consumer, ensure_topics, producer
+from infra.kafka import admin, consumer, ensure_topics, producer
+from infra.ports import free_ports
+from infra.servers.kafka import KafkaServer
+from infra.servers.server import running
 from schemas.links import Communication
 from streams import links
 from streams.engine.books import Books
@@ -83,7 +95,8 @@ def bare(config: Config, events: int) -> float:
 
 def job(config: Config, events: int, workers: int) -> dict[str, float]:
     """Events per second from the first committed event to the last, over both stages; CPU seconds of the workers."""
-    environ = {**os.environ, "WEIR_TOPIC_PREFIX": config.topic_prefix, "WEIR_LINKS_LINGER": f"{config.links_linger}ms"}
+    own = {"WEIR_KAFKA": config.bootstrap, "WEIR_HOME": str(config.home), "WEIR_TOPIC_PREFIX": config.topic_prefix}
+    environ = {**os.environ, **own}
     command = [sys.executable, "-m", "infra.cli.main", "worker", "links"]
     books = Books(config, links.job(config))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -108,31 +121,56 @@ def job(config: Config, events: int, workers: int) -> dict[str, float]:
     return {"events_per_s": (events - at_first) / seconds, "cpu_s": cpu, "max_rss_mb": used.ru_maxrss / 1024}
 
 
+def peer(config: Config, command: str, events: int) -> float:
+    """Events per second that a peer prints for the same topic; its results go to TOPIC-peer-out."""
+    topic = config.topic("communications")
+    admin(config).create_topics([NewTopic(f"{topic}-peer-out", config.partitions, config.replication)])
+    words = command.format(bootstrap=config.bootstrap, topic=topic, events=events).split()
+    said = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True).stdout
+    return float(re.findall(r"([0-9.]+) events/s", said)[-1])
+
+
+@contextmanager
+def kafka() -> Iterator[Config]:
+    """A configuration with a Kafka that answers, a home and a topic prefix of its own."""
+    prefix = f"bench-{uuid.uuid4().hex[:8]}-"
+    with TemporaryDirectory(prefix="weir-bench-") as home:
+        config = dataclasses.replace(load(os.environ), home=Path(home), topic_prefix=prefix)
+        if config.kafka:
+            yield config
+        else:
+            port, controller = free_ports(2)
+            config = dataclasses.replace(config, kafka_port=port, kafka_controller_port=controller)
+            with running(KafkaServer(config)):
+                yield config
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--children", type=int, default=1_000)
     parser.add_argument("--parents", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--peer", help="a peer's command, with {bootstrap}, {topic} and {events} in it")
     args = parser.parse_args()
-    config = dataclasses.replace(load(os.environ), topic_prefix=f"bench-{uuid.uuid4().hex[:8]}-")
-    ensure_topics(config)
-    fill(config, args.events, args.children, args.parents)
-    loop = bare(config, args.events)
-    found = job(config, args.events, args.workers)
-    print(
-        json.dumps(
-            {
-                "events": args.events,
-                "children": args.children,
-                "parents": args.parents,
-                "workers": args.workers,
-                "bare_loop_events_per_s": round(loop),
-            }
-            | {k: round(v, 1) for k, v in found.items()}
-            | {"ratio": round(found["events_per_s"] / loop, 3)}
-        )
-    )
+    with kafka() as config:
+        ensure_topics(config)
+        fill(config, args.events, args.children, args.parents)
+        loop = bare(config, args.events)
+        other = peer(config, args.peer, args.events) if args.peer else None
+        found = job(config, args.events, args.workers)
+    figures = {
+        "events": args.events,
+        "children": args.children,
+        "parents": args.parents,
+        "workers": args.workers,
+        "bare_loop_events_per_s": round(loop),
+        **{name: round(value, 1) for name, value in found.items()},
+        "of_bare_loop": round(found["events_per_s"] / loop, 2),
+    }
+    if other is not None:
+        figures |= {"peer_events_per_s": round(other), "times_peer": round(found["events_per_s"] / other, 2)}
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

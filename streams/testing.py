@@ -84,7 +84,6 @@ class Harness:
     committed: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._started = self.now_ms
         self._tasks: dict[tuple[str, int], _Task] = {}
         self._last_event: dict[tuple[str, int], int] = {}
         self._viewed = 0
@@ -150,7 +149,7 @@ class Harness:
         task = self._task(topic, partition)
         if task.position < len(self.topics[topic, partition]):
             return
-        elapsed = self.now_ms - self._last_event.get((topic, partition), self._started)
+        elapsed = self.now_ms - self._last_event[topic, partition]
         task.stage.caught_up(elapsed, self._others(partition) if topic == self.job.source.name else None)
         self.flush(topic, partition)
 
@@ -200,6 +199,7 @@ class Harness:
             if isinstance(stage, Merge) and stage.restore_from is not None:
                 stage.restore_cells(self.topics[self.job.output.name, partition][stage.restore_from :])
             self._tasks[topic, partition] = _Task(stage, offset)
+            self._last_event[topic, partition] = self.now_ms
         return self._tasks[topic, partition]
 
     def _stage(self, topic: str, partition: int) -> Stage:

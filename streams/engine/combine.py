@@ -29,16 +29,19 @@ FEW = 8
 
 
 class CombineState(msgspec.Struct, array_like=True):
-    """What is remembered with the source's committed offset."""
+    """What is remembered with the source's committed offset.
+
+    `at` is when (epoch ms) the watermark was this. `pending` is the oldest declaration that the horizon does not follow
+    yet: (epoch ms, watermark).
+    """
 
     sources: int
     outputs: int
     high: int | None
     declared: int | None
     horizon: int | None
-    pending: (
-        tuple[int, int] | None
-    )  # the oldest declaration that the horizon does not follow yet: (epoch ms, watermark)
+    at: int
+    pending: tuple[int, int] | None
     routed: Routed
 
 
@@ -57,6 +60,8 @@ class Combine:
         self._now = now_ms
         self._mark = SourceWatermark(job.windows.retention)
         self._idle_from: int | None = None  # the watermark at which the clock took over from the events
+        self._at = 0  # when the watermark was last moved
+        self._away = 0  # how long nobody watched before this task was opened
         self._latest = 0  # the largest timestamp that the clock allows
         self._counts: defaultdict[int, Counter[Key]] = defaultdict(Counter)
         self._aside: list[Produce] = []
@@ -73,6 +78,7 @@ class Combine:
         if state.outputs != self._outputs:
             raise PartitionsChangedError(self._job.partials.name, state.outputs, self._outputs)
         self._mark.high, self._mark.declared, self._mark.horizon = state.high, state.declared, state.horizon
+        self._at, self._away = state.at, max(0, self._now() - state.at)
         self._mark.pending.extend([state.pending] if state.pending else [])
         self._routed = state.routed
         self._said, self._news = self._closing(), False
@@ -82,7 +88,7 @@ class Combine:
         self._latest = min(self._now() + self._job.max_skew, CALENDAR - 2 * self._job.windows.size)
         for at in range(0, len(records), CHUNK):
             self._halve(records[at : at + CHUNK])
-        self._idle_from = None
+        self._idle_from, self._away, self._at = None, 0, self._now()
         self._news = True
 
     def _halve(self, records: Sequence[Record]) -> None:
@@ -171,7 +177,8 @@ class Combine:
             if others is not None:
                 self._mark.declare(others, self._now())
         elif self._idle_from is not None:
-            self._mark.declare(self._idle_from + elapsed_ms, self._now())
+            self._mark.declare(self._idle_from + self._away + elapsed_ms, self._now())
+        self._at = self._now()
         self._news = self._news or self._closing() > self._said
 
     def _closing(self) -> int:
@@ -191,7 +198,7 @@ class Combine:
         self._said, self._news = self._closing(), False
         state = CombineState(
             self._sources, self._outputs, mark.high, mark.declared, mark.horizon,
-            mark.pending[0] if mark.pending else None, self._routed,
+            self._at, mark.pending[0] if mark.pending else None, self._routed,
         )  # fmt: skip
         return Batch(produce, msgspec.json.encode(state).decode())
 

@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from infra.config import Config
+from infra.errors import RetryableError
 from streams.engine.combine import Combine
-from streams.engine.errors import EngineError, TransactionAbortedError
+from streams.engine.errors import EngineError, InDoubtError, TransactionAbortedError
 from streams.engine.job import WindowedCount
 from streams.engine.merge import Merge
 from streams.engine.offsets import Group
@@ -31,6 +32,10 @@ log = structlog.get_logger(__name__)
 
 #: What fits into the metadata of an offset: two numbers of 13 digits for each source partition.
 PARTITIONS = 128
+#: How long to wait before tasks are opened again that could not be, since Kafka did not answer.
+RETRY_S = 0.5
+#: How long tasks may take to open, with the state to be restored; after it the process ends.
+OPEN_S = 300.0
 #: How long the tasks have to end in order.
 STOP_S = 2.0
 #: So many aborted transactions in a row, without one that commits, and the process ends.
@@ -91,7 +96,7 @@ class DataPlane:
                 await asyncio.gather(*(task.close() for task in tasks.values()))
                 if mine != self._generation or not self._wanted:
                     return
-                opened = await self._open(self._wanted)
+                opened = await self._open_when_kafka_answers(mine)
                 if mine != self._generation:
                     return
                 for task in opened.values():
@@ -101,6 +106,16 @@ class DataPlane:
             except Exception as e:  # noqa: BLE001 - it cannot start exactly, whatever it is: the process ends
                 if mine == self._generation:
                     self._fail(e)
+
+    async def _open_when_kafka_answers(self, mine: int) -> dict[Partition, Task]:
+        """The wanted tasks, opened; none where the next assignment overtakes."""
+        while mine == self._generation:
+            try:
+                return await self._open(self._wanted)
+            except (RetryableError, InDoubtError) as e:
+                log.warning("tasks.waiting", error=str(e))
+                await asyncio.sleep(RETRY_S)
+        return {}
 
     def reopen(self, error: TransactionAbortedError, committed: bool) -> None:
         """Opens all tasks again after one's transaction was aborted; gives up where that does not help."""
@@ -122,7 +137,7 @@ class DataPlane:
         self._opening = list(tasks.values())
         try:
             opens = [asyncio.to_thread(task.open, self._counts[task.topic]) for task in self._opening]
-            await asyncio.gather(*opens)
+            await asyncio.wait_for(asyncio.gather(*opens), OPEN_S)
         finally:
             self._opening = []
         return tasks

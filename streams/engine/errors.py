@@ -35,5 +35,9 @@ class TransactionAbortedError(EngineError):
     """The transaction was aborted: the task opens again at its last committed offset."""
 
 
+class InDoubtError(TransactionAbortedError):
+    """Whether the transaction was committed is unknown: the task fences it and starts from what is committed."""
+
+
 class StoppedError(EngineError):
     """The task was closed while it opened."""

@@ -14,7 +14,13 @@ import structlog
 
 from infra.config import Config
 from infra.errors import RetryableError
-from streams.engine.errors import EngineError, OffsetLostError, StateWithoutOffsetError, TransactionAbortedError
+from streams.engine.errors import (
+    EngineError,
+    InDoubtError,
+    OffsetLostError,
+    StateWithoutOffsetError,
+    TransactionAbortedError,
+)
 from streams.engine.merge import Merge
 from streams.engine.offsets import Group, read_to
 from streams.engine.records import Batch, Record, Stage
@@ -22,6 +28,9 @@ from streams.engine.transactions import TransactionalProducer
 
 log = structlog.get_logger(__name__)
 
+#: A commit that takes longer is given up with the process: librdkafka's call was seen not to return after its broker
+#: was killed and came back, whatever its timeout.
+COMMIT_S = 20.0
 #: How old the known end of the changelog may be: a restore reads at most this much more than it needs.
 CHANGELOG_END_S = 10.0
 
@@ -139,8 +148,13 @@ class Task:
                 if batch is None:
                     continue
                 self._flushed = time.monotonic()
-                await loop.run_in_executor(None, self._commit, batch, self.position)
+                commit = loop.run_in_executor(None, self._commit, batch, self.position)
+                await asyncio.wait_for(commit, COMMIT_S)
                 self._committed = True
+            except TimeoutError:
+                if not self.closed:
+                    self._fail(InDoubtError(f"{self.topic}[{self.partition}]: no commit within {COMMIT_S:.0f} s"))
+                return
             except TransactionAbortedError as e:
                 if not self.closed:
                     self.closed = True

@@ -14,15 +14,15 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from infra.config import Config
 from infra.kafka import producer, translate
-from streams.engine.errors import EngineError, FencedError, StoppedError, TransactionAbortedError
+from streams.engine.errors import EngineError, FencedError, InDoubtError, StoppedError, TransactionAbortedError
 from streams.engine.records import Batch, Bulk
 
 #: A crashed owner's open transaction blocks readers until the broker ends it: keep it short.
 TRANSACTION_TIMEOUT_MS = 10_000
 #: What a broker takes with an offset, by default (offset.metadata.max.bytes).
 METADATA = 4096
-#: How long a call is repeated while the broker does not answer; after it the process ends, and starts again.
-PATIENCE_S = 60.0
+#: How long a call is repeated while the broker does not answer. By then it has ended the transaction by itself.
+PATIENCE_S = 15.0
 
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 
@@ -56,8 +56,8 @@ class TransactionalProducer:
     def commit(self, batch: Batch, topic: str, partition: int, position: int, group: Any) -> None:
         """Writes the batch, and `position` as the group's offset of the source partition, or nothing.
 
-        Raises TransactionAbortedError where nothing was written, FencedError where another owner has taken over, and
-        EngineError where the outcome stays unknown.
+        Raises TransactionAbortedError where nothing was written, InDoubtError where it is unknown whether, FencedError
+        where another owner has taken over, and EngineError for what does not get better.
         """
         if len(batch.metadata) > METADATA:
             raise EngineError(
@@ -70,10 +70,12 @@ class TransactionalProducer:
                 self._produce(record.topic, record.value, record.key, record.partition, record.headers)
             if batch.bulk is not None:
                 self._produce_bulk(batch.bulk)
-            self._retry(lambda: self._producer.send_offsets_to_transaction([source], group, 10))
-            self._retry(lambda: self._producer.commit_transaction(10))
+            self._retry(lambda: self._producer.send_offsets_to_transaction([source], group, 5))
+            self._retry(lambda: self._producer.commit_transaction(5))
+        except InDoubtError:
+            raise
         except TransactionAbortedError:
-            self._retry(lambda: self._producer.abort_transaction(10))
+            self._retry(lambda: self._producer.abort_transaction(5))
             raise
 
     def _produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Any) -> None:
@@ -107,7 +109,7 @@ class TransactionalProducer:
                 if not error.retriable() or error.fatal() or error.txn_requires_abort():
                     raise _meaning(e) from e
                 if time.monotonic() > deadline:
-                    raise EngineError(f"no answer from Kafka for {PATIENCE_S:.0f} s: {translate(e)}") from e
+                    raise InDoubtError(f"no answer from Kafka for {PATIENCE_S:.0f} s: {translate(e)}") from e
                 time.sleep(0.05)
 
 

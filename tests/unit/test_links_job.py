@@ -317,3 +317,16 @@ def test_a_flush_that_needs_several_partials_closes_nothing_before_its_last(monk
     first = [c["cells"] for c in h.values("link-windows") if c["window"]["start"] == "2025-06-15T15:07:00Z"]
     assert first == [3]
     assert sum(n for n, _ in counts(h).values()) == h.counted == 5
+
+
+def test_time_that_passed_while_no_worker_ran_counts_for_idle_partitions() -> None:
+    h = harness()
+    h.send("communications", call(), BASE)
+    h.run()
+    h.crash()
+    h.advance(3 * MINUTE + 5_000)
+    h.run()
+    assert [start[14:16] for start, _, _ in closed(h)] == ["07", "08", "09"]
+    h.advance(MINUTE)
+    h.run()
+    assert [start[14:16] for start, _, _ in closed(h)] == ["07", "08", "09", "10"]

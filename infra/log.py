@@ -33,13 +33,27 @@ def setup(config: Config, service: str, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
+    if level > logging.DEBUG:
+        handler.addFilter(_is_of_interest)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("faust", "mode", "aiokafka", "asyncio", "kafka"):
+    for noisy in ("asyncio", "kafka"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Leaves out what Faust and its driver say: the engine logs its own state, and they repeat themselves without end
+    while Kafka is away. Kept is what is critical, and why one of their services crashed, which nobody else says.
+
+    A subclass of one of Faust's services logs as the module that it stands in, so weir's own events are told from
+    them by their form: structlog hands on a dict.
+    """
+    if isinstance(record.msg, dict) or record.name.partition(".")[0] not in ("faust", "mode", "aiokafka", "streams"):
+        return True
+    return record.levelno >= logging.CRITICAL or "Crashed reason=" in str(record.msg)
 
 
 def get(name: str) -> structlog.typing.FilteringBoundLogger:

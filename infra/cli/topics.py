@@ -90,13 +90,16 @@ def _row(config: Config, topic: Topic, on_broker: dict[str, int] | None) -> dict
 def kept(topic: Topic) -> str:
     """How long records are kept, in words.
 
-    >>> from schemas.topics import COMMUNICATIONS, LINK_COUNTS, RELATIONS
-    >>> kept(RELATIONS), kept(COMMUNICATIONS), kept(LINK_COUNTS)
-    ('for ever', '4 GiB a partition', 'latest per key, 7 days')
+    >>> from schemas.topics import COMMUNICATIONS, DEAD_LETTER_REPLAYS, LINK_COUNTS, RELATIONS
+    >>> kept(RELATIONS), kept(COMMUNICATIONS), kept(LINK_COUNTS), kept(DEAD_LETTER_REPLAYS)
+    ('for ever', '4 GiB a partition', 'latest per key, 7 days', 'latest per key')
     """
     limits = []
-    if "compact" in topic.config.get("cleanup.policy", "delete"):
+    policy = topic.config.get("cleanup.policy", "delete").split(",")
+    if "compact" in policy:
         limits.append("latest per key")
+    if "delete" not in policy:  # Kafka then deletes nothing for its age or size
+        return ", ".join(limits)
     if (size := int(topic.config.get("retention.bytes", -1))) >= 0:
         limits.append(f"{size / 2**30:g} GiB a partition")
     if (age := int(topic.config.get("retention.ms", 7 * 86_400_000))) >= 0:

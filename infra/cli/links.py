@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +32,11 @@ def links(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many windows.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
 ) -> None:
-    """Show closed windows by time range: by default the hour before --to, which by default is now."""
+    """Show closed windows by time range: by default the hour before --to, which by default is now.
+
+    Where the output is no terminal, each link is a line of its own: window start, source, destination and count,
+    separated by tabs. A window without links is only in the table and in --json.
+    """
     import asyncio
     import time
 
@@ -45,22 +50,27 @@ def links(
     page = asyncio.run(_page(config.load(os.environ), times, limit))
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(page.windows), indent=2).decode())
+    elif not page.windows:
+        typer.echo(f"no closed windows from {to_rfc3339(times.start)} to {to_rfc3339(times.end)}", err=True)
+    elif sys.stdout.isatty():
+        _show(page)
     else:
-        _show(page, times)
+        _write_lines(page)
     if page.next is not None:
         typer.echo(f"weir: there are more: --from {to_rfc3339(page.next)} --to {to_rfc3339(times.end)}", err=True)
 
 
-def _show(page: Page, times: Range) -> None:
+def _write_lines(page: Page) -> None:
+    for summary in page.windows:
+        for link in summary.links:  # an id holds no tab and no end of line: see schemas.links
+            print(summary.window.start, link.source, link.destination, link.count, sep="\t")
+
+
+def _show(page: Page) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from schemas.times import to_rfc3339
-
-    if not page.windows:
-        Console().print(f"no closed windows from {to_rfc3339(times.start)} to {to_rfc3339(times.end)}")
-        return
     view = Table(box=None)
     for header in ("window", "source", "destination"):
         view.add_column(header, overflow="fold")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
+import os
+import pty
 import signal
+import struct
+import subprocess
+import termios
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -13,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from command import Running, started, weir
+from command import COMMAND, PATIENCE_S, Running, started, weir
 from consumers.batch import Batch, Batcher, Record
 from consumers.link_store import NAME
 from consumers.link_tables import LINK_TABLES
@@ -222,10 +228,37 @@ def test_the_command_line_shows_what_the_api_gives(environ: dict[str, str], conf
     result = weir(environ, *asked, "--json", "--limit", "2")
     assert json.loads(result.stdout) == [summary(0, ("[red]a[/red]", "b", 1234)), summary(1)]
     assert f"there are more: --from {window(2).start}".encode() in result.stderr
-    table = weir(environ | {"COLUMNS": "120"}, *asked).stdout.decode()
+    table = on_terminal(environ, *asked)
     assert "[red]a[/red]" in table
     assert "1,234" in table
     assert window(1).start in table
+
+
+def test_the_command_line_gives_a_pipe_one_line_for_each_link(environ: dict[str, str], config: Config) -> None:
+    store(config, *whole(0, ("a b", "c", 1234), ("d", "e", 1)), *whole(1), *whole(2, ("d", "e", 2)))
+    result = weir(environ, "links", "--from", FROM, "--to", TO)
+    assert result.stdout.decode().splitlines() == [
+        f"{window(0).start}\ta b\tc\t1234",
+        f"{window(0).start}\td\te\t1",
+        f"{window(2).start}\td\te\t2",
+    ]
+    none = weir(environ, "links", "--from", "2000-01-01T00:00:00Z", "--to", "2000-01-01T00:01:00Z")
+    assert none.stdout == b""
+    assert b"no closed windows from 2000" in none.stderr
+
+
+def on_terminal(environ: dict[str, str], *arguments: str) -> str:
+    """What the command shows where its output is a terminal."""
+    terminal, inner = pty.openpty()
+    try:
+        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+        subprocess.run(
+            [*COMMAND, *arguments], env=environ | {"TERM": "dumb"}, stdout=inner, timeout=PATIENCE_S, check=True
+        )
+        return os.read(terminal, 1 << 16).decode()
+    finally:
+        os.close(terminal)
+        os.close(inner)
 
 
 def test_the_command_line_says_what_is_wrong_in_one_line(environ: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from infra.overview import Overview
+    from infra.overview import Fact, Overview
 
 _COLOURS = {"running": "green", "starting": "yellow", "reconnecting": "yellow", "waiting": "yellow", "failed": "red"}
 
@@ -50,11 +50,25 @@ def table(found: Overview) -> Table:
     view.add_column("address", overflow="fold")  # whole, so that it can be copied
     view.add_column("pid", no_wrap=True)
     view.add_column("detail")
-    for name, entry in found.services.items():
-        detail = ", ".join(f"{fact} {value}" for fact, value in entry.detail.items() if value is not None)
+    for service, entry in found.services.items():
+        detail = ", ".join(_fact(name, value) for name, value in entry.detail.items() if value is not None)
         colour = _COLOURS.get(entry.state, "dim")
         view.add_row(
-            escape(name), f"[{colour}]{escape(entry.state)}[/]", escape(shown(entry.address)),
+            escape(service), f"[{colour}]{escape(entry.state)}[/]", escape(shown(entry.address)),
             str(entry.pid or ""), escape(detail),
         )  # fmt: skip
     return view
+
+
+def _fact(name: str, value: Fact) -> str:
+    """One fact of a service in words; a list of partitions is only counted, --json has them all.
+
+    >>> _fact("partitions", "relations[0]"), _fact("embedded", True), _fact("embedded", False), _fact("attempt", 3)
+    ('1 partition', 'embedded', 'not embedded', 'attempt 3')
+    """
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    if name == "partitions" and isinstance(value, str):
+        count = len(value.split())
+        return f"{count} partition{'' if count == 1 else 's'}"
+    return f"{name} {value}"

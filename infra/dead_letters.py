@@ -16,6 +16,9 @@ from schemas.errors import PoisonError, WeirError
 from schemas.times import readable
 from schemas.topics import COMMUNICATIONS, RELATIONS, Topic, by_name
 
+#: The reason of a dead letter that does not say its own.
+UNKNOWN = "unknown"
+
 
 class CannotReplayError(WeirError):
     """This dead letter cannot be replayed."""
@@ -36,7 +39,7 @@ class Letter:
     @property
     def reason(self) -> str:
         """Why it was refused."""
-        return "unknown" if self.origin is None else self.origin.reason
+        return UNKNOWN if self.origin is None else self.origin.reason
 
     def to_dict(self, replay: Replay | None) -> dict[str, Any]:
         """What `--json` prints of it, for orjson."""

@@ -39,6 +39,7 @@ def list_(
     from infra.dead_letter_replay import letters, replays
     from infra.dead_letter_view import as_lines, as_table
 
+    _check(reason)
     config = _ready()
     replayed = replays(config)
     shown: deque[Letter] = deque(maxlen=limit)
@@ -107,6 +108,7 @@ def replay(
 
     if sum((bool(positions), reason is not None, all_)) != 1:
         raise WeirError("say which: positions, or --reason REASON, or --all")
+    _check(reason)
     config = _ready()
     replayer = Replayer(config)
     latest = int(time.time() * 1000) + config.max_skew
@@ -119,6 +121,17 @@ def replay(
     print(f"replayed {sent}, left out {selection.left_out}")
     if positions and selection.left_out:
         raise typer.Exit(1)
+
+
+def _check(reason: str | None) -> None:
+    """Raises WeirError for a reason that no dead letter can have: a typing error is no empty list."""
+    from infra.dead_letters import UNKNOWN
+    from schemas.dead_letters import Reason
+    from schemas.errors import WeirError
+
+    known = [*Reason, UNKNOWN]
+    if reason is not None and reason not in known:
+        raise WeirError(f"there is no reason {reason!r}; the known ones are {', '.join(known)}")
 
 
 def _say(line: str) -> None:

@@ -25,6 +25,10 @@ UNKNOWN = (
 BROKEN = (b"\xffnope", Origin(Reason.NOT_JSON, "JSON is malformed", "communications", 42, 2, timestamp=60_000))
 FROM_FEED = (RELATION, Origin(Reason.INVALID, "an old weir did not take it", "ws://feed:8765/", 7, timestamp=120_000))
 STRANGE = (CALL, None)
+UNKNOWN_REASON = (
+    b"weir: there is no reason 'foo'; the known ones are not-json, not-utf8, invalid, empty, nesting, too-large, "
+    b"unknown-child, timestamp, late, unknown\n"
+)
 
 
 @pytest.fixture
@@ -139,6 +143,8 @@ def test_nothing_is_sent_unasked(environ: dict[str, str], config: Config, refuse
         (["show", "7/0"], b"-dead-letters has no partition 7; it has 0 to 0\n"),
         (["show", "x"], b"weir: 'x' is no position of a dead letter: write partition/offset, such as 0/17\n"),
         (["replay"], b"weir: say which: positions, or --reason REASON, or --all\n"),
+        (["list", "--reason", "foo"], UNKNOWN_REASON),
+        (["replay", "--reason", "foo"], UNKNOWN_REASON),
         (["replay", "0/0", "--all"], b"weir: say which: positions, or --reason REASON, or --all\n"),
     ],
 )

@@ -67,12 +67,13 @@ def produce(
     from infra.kafka import ensure_topics
     from infra.topic_lines import LineParser
     from infra.topic_writer import TopicWriter
-    from schemas.topics import by_name
+    from schemas.topics import TOPICS, by_name
 
     config = load(os.environ)
     target = by_name(topic)
     if target.owner != "producers":
-        raise WeirError(f"{topic} is written by {target.owner} alone")
+        ways_in = ", ".join(t.name for t in TOPICS if t.owner == "producers")
+        raise WeirError(f"{topic} is written by weir itself; those to write to are {ways_in}")
     if key is not None and target.key_of is not None:
         raise WeirError(f"--key cannot be given: the key of {topic} is {target.key}")
     if file.isatty():

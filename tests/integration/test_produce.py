@@ -95,7 +95,8 @@ def test_lines_are_sent_as_they_come(environ: dict[str, str], config: Config) ->
     ("arguments", "line"),
     [
         (["nonsense"], b"weir: there is no topic 'nonsense'; the known ones are relations, communications, "),
-        (["link-counts"], b"weir: link-counts is written by streams/links alone"),
+        (["link-counts"], b"weir: link-counts is written by weir itself; those to write to are relations, comm"),
+        (["dead-letters"], b"weir: dead-letters is written by weir itself; those to write to are "),
         (["relations", "--key", "k"], b"weir: --key cannot be given: the key of relations is the child"),
     ],
 )

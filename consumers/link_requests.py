@@ -69,5 +69,5 @@ def _time(field: str, text: str) -> int:
         to_rfc3339(moment)
     except ValueError as e:
         hint = " (in a URL, `+` is written `%2B`)" if " " in text else ""
-        raise BadRequestError(field, f"{text!r} is no time in RFC 3339: {e}{hint}") from e
+        raise BadRequestError(field, f"{e}{hint}") from e
     return moment

@@ -44,9 +44,11 @@ def from_rfc3339(text: str) -> int:
     >>> from_rfc3339("1970-01-01T00:01:00Z"), from_rfc3339("1970-01-01T01:00:00+01:00")
     (60000, 0)
     """
-    moment = dt.datetime.fromisoformat(text.upper())  # RFC 3339 allows a small t and z
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no offset from UTC: write it as 2026-01-31T12:00:00Z")
     if not _RFC3339.fullmatch(text):  # fromisoformat takes all of ISO 8601, and stops reading at a NUL
-        raise ValueError(f"{text!r} is not in RFC 3339: write it as 2026-01-31T12:00:00Z")
+        why = "has no offset from UTC" if _RFC3339.fullmatch(text + "Z") else "is no time in RFC 3339"
+        raise ValueError(f"{text!r} {why}: write it as 2026-01-31T12:00:00Z")
+    try:
+        moment = dt.datetime.fromisoformat(text.upper())  # RFC 3339 allows a small t and z
+    except ValueError as e:
+        raise ValueError(f"{text!r} is no time: {e}") from e
     return (moment - _EPOCH) // _MILLISECOND

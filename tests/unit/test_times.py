@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,13 @@ def test_one_moment_can_be_written_in_several_ways(text: str) -> None:
 def test_what_is_no_moment_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         from_rfc3339(text)
+
+
+@pytest.mark.parametrize("text", ["noon", "2026-02-01t12:00:00", "2026-02-30t00:00:00z", "2026-02-01t12:00z"])
+def test_an_error_quotes_what_was_given(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(text))) as caught:
+        from_rfc3339(text)
+    assert text.upper() not in str(caught.value)
 
 
 @given(st.text())

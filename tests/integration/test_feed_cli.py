@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -182,3 +183,24 @@ def test_serve_can_be_stopped_at_any_moment(bare: dict[str, str]) -> None:
         asyncio.run(until(lambda: said(bare, "feed-server") is not None))
         out, _ = stopped(process)  # nothing was sent, so nothing is missing
         assert json.loads(out)["whole"] is False
+
+
+def test_serve_plays_a_random_feed_and_tells_what_it_sent(bare: dict[str, str]) -> None:
+    arguments = ["--random", "--duration", "3", "--seed", "1", "--speed", "10", "--json"]
+    received, exit_code, out = asyncio.run(play(bare, answers(0), *arguments))
+    messages = [json.loads(message) for message in received]
+    result = json.loads(out)
+    assert (result["whole"], result["equal"], exit_code) == (True, False, 1)  # this client has counted nothing
+    assert result["messages"] == len(messages) > 0
+    assert result["communications"] == len(elements(messages, "destination")) > 0
+    assert result["relations"] == len(elements(messages, "child")) > 0
+    again, *_ = asyncio.run(play(bare, answers(0), *arguments))
+    assert [elements([json.loads(message)], "child") for message in again] == [
+        elements([message], "child") for message in messages
+    ]
+
+
+def elements(messages: list[Any], field: str) -> list[dict[str, Any]]:
+    """All elements that have that field: a message is one element, or a list of them."""
+    lists = [message if isinstance(message, list) else [message] for message in messages]
+    return [element for one in lists for element in one if field in element]

@@ -34,6 +34,6 @@ def run(config: Config, job: WindowedCount, status: StatusFile) -> None:
     async def forget(*_: Any, **__: Any) -> None:
         status.remove()
 
-    faust.Worker(
-        app, override_logging=False, redirect_stdouts=False, quiet=True, stdout=sys.stderr
-    ).execute_from_commandline()
+    worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True, stdout=sys.stderr)
+    worker.spinner = None  # its terminal codes would stand in the log
+    worker.execute_from_commandline()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from infra.errors import ConfigError
 
@@ -51,12 +52,29 @@ def duration_text(ms: int) -> str:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d+", text.strip()):
+            raise ValueError("must be a whole number")
         value = int(text)
         if not low <= value <= high:
             raise ValueError(f"must be from {low} to {high}")
         return value
 
     return parse
+
+
+def _feed(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("ws", "wss") or not url.hostname or url.port == 0:
+        raise ValueError("must be ws://host:port or wss://host:port, with a path where the feed has one")
+    return text
+
+
+def _brokers(text: str) -> str:
+    for broker in text.split(","):
+        host, _, port = broker.strip().rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError("must be host:port, or several with commas between them")
+    return text
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -88,7 +106,9 @@ class Config:
     """All of weir's settings. Durations are in milliseconds; paths are absolute."""
 
     home: Path = _setting(".weir", lambda t: Path(t).expanduser().absolute(), "where embedded servers keep their data")
-    kafka: str | None = _setting(None, str, "host:port[,host:port] of a Kafka that exists; not set: the embedded one")
+    kafka: str | None = _setting(
+        None, _brokers, "host:port[,host:port] of a Kafka that exists; not set: the embedded one"
+    )
     postgres: str | None = _setting(
         None, str, "postgresql:// address of a Postgres that exists; not set: the embedded one", secret=True
     )
@@ -99,7 +119,7 @@ class Config:
     postgres_port: int = _setting(None, _port, "the embedded Postgres's port")
     api_port: int = _setting(None, _port, "the HTTP API's port (GET /links, /health)")
     feed_port: int = _setting(None, _port, "where `weir feed serve` listens")
-    feed_url: str | None = _setting(None, str, "ws:// address of a feed that `weir up` connects to", secret=True)
+    feed_url: str | None = _setting(None, _feed, "ws:// address of a feed that `weir up` connects to", secret=True)
     topic_prefix: str = _setting("", _prefix, "put before every topic, group and transactional id")
     partitions: int = _setting("4", _whole(1, 128), "partitions of the topics that weir makes")
     replication: int = _setting("1", _whole(1, 15), "replication factor of the topics that weir makes")
@@ -161,11 +181,26 @@ def _as_written(value: Any, parse: Callable[[str], Any]) -> Any:
 
 
 def shown(value: object, secret: bool = True) -> str:
-    """A setting's value as people may see it: of an address that is a `secret`, the password is hidden."""
+    """A setting's value as people may see it: of an address that is a `secret`, all that may be one is hidden.
+
+    >>> shown("postgresql://me:p@ss@host/db?user=u&password=p"), shown("host=h password=p"), shown("wss://token@h/x")
+    ('postgresql://me:***@host/db?user=***&password=***', 'host=h password=***', 'wss://***@h/x')
+    """
     if value is None:
         return ""
     text = str(value)
-    return re.sub(r"(://[^:/@]+:)[^@]*@", r"\1***@", text) if secret else text
+    if not secret:
+        return text
+    if "://" not in text:
+        return re.sub(r"(?i)(password|passfile|sslkey|sslpassword)(\s*=\s*)('[^']*'|\S+)", r"\1\2***", text)
+    scheme, rest = text.split("://", 1)
+    address, *query = rest.split("?", 1)
+    if "@" in address:
+        user, _, host = address.rpartition("@")
+        name, colon, _ = user.partition(":")
+        # A database's user is no secret; what stands alone before a feed's @ is a token.
+        address = f"{name}{colon and ':***'}@{host}" if colon or scheme.startswith("postgres") else f"***@{host}"
+    return f"{scheme}://{address}" + "".join("?" + re.sub(r"=[^&#]*", "=***", q) for q in query)
 
 
 def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
@@ -191,6 +226,12 @@ def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
         if name not in given:
             given[name] = default if base is None else base + above
             sources[name] = "default" if base is None else "WEIR_PORT_BASE"
+    for port in PORTS:
+        for other in PORTS:
+            if port < other and given[f"{port}_port"] == given[f"{other}_port"]:
+                raise ConfigError(
+                    f"WEIR_{port.upper()}_PORT and WEIR_{other.upper()}_PORT are both {given[f'{port}_port']}"
+                )
     config = Config(**given)
     if config.links_window <= 0:
         raise ConfigError("WEIR_LINKS_WINDOW must be longer than 0")

@@ -130,7 +130,8 @@ def ensure_topics(config: Config, topics: Iterable[Topic] = TOPICS, timeout: flo
     except KafkaException as e:
         error = translate(e)
         if isinstance(error, KafkaUnavailableError):
-            raise KafkaUnavailableError(f"no Kafka answers at {config.bootstrap} (is `weir up` running?)") from e
+            hint = "" if config.kafka else " (is `weir up` running?)"
+            raise KafkaUnavailableError(f"no Kafka answers at {config.bootstrap}{hint}") from e
         raise error from e
 
 

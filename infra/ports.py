@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import ExitStack
 
-from infra.errors import PortTakenError
+from infra.errors import ConfigError, PortTakenError
 
 
 def check_free(host: str, port: int, owner: str, variable: str) -> None:
     """Raises PortTakenError where another program listens on `port`; `variable` is the setting that moves it."""
+    try:
+        socket.getaddrinfo(host, port)
+    except socket.gaierror as e:
+        raise ConfigError(f"WEIR_HOST={host!r} is no address of this machine: {e.strerror}") from e
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # Connections that are still closing do not count as taken: the servers set this option, too.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as e:
+            if e.errno == errno.EADDRNOTAVAIL:
+                raise ConfigError(f"WEIR_HOST={host!r} is no address of this machine") from e
             raise PortTakenError(
                 f"port {port}, wanted for {owner}, cannot be had: {e.strerror}; "
                 f"choose another with {variable}, or move all of them with WEIR_PORT_BASE"

@@ -37,6 +37,8 @@ def demo(
     if os.environ.get("WEIR_FEED_URL"):
         raise ConfigError("WEIR_FEED_URL is set, and the demo plays a feed of its own: unset it, or use `weir up`")
     config = load(os.environ)
+    if config.kafka is None:  # a home of the demo's own: its links would stand among the user's
+        os.environ["WEIR_HOME"] = str(config.home / "demo")
     os.environ["WEIR_FEED_URL"] = feed_url(config)  # services read it there
     config = load(os.environ)
     logs = config.home / "logs"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from infra.cli.main import app
-from infra.config import PORTS, Config, describe, duration_ms, duration_text, load
+from infra.config import PORTS, Config, describe, duration_ms, duration_text, load, shown
 from infra.errors import ConfigError
 
 
@@ -77,8 +77,8 @@ def test_what_is_described_can_be_read_back() -> None:
 
 @pytest.mark.parametrize("variable", ["WEIR_POSTGRES", "WEIR_FEED_URL"])
 def test_a_password_is_never_shown(variable: str) -> None:
-    [setting] = [s for s in describe({variable: "scheme://me:hunter2@h:1/d"}) if s.variable == variable]
-    assert setting.value == "scheme://me:***@h:1/d"
+    [setting] = [s for s in describe({variable: "ws://me:hunter2@h:1/d"}) if s.variable == variable]
+    assert setting.value == "ws://me:***@h:1/d"
 
 
 @given(st.integers(min_value=0, max_value=10**12))
@@ -91,3 +91,40 @@ def test_weir_config_prints_every_setting() -> None:
     settings = {s["variable"]: s for s in json.loads(result.output)}
     assert settings["WEIR_PARTITIONS"]["value"] == "9"
     assert "WEIR_PARTITIONS" in CliRunner().invoke(app, ["config"]).output
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({"WEIR_FEED_URL": "http://x"}, "must be ws://host:port"),
+        ({"WEIR_FEED_URL": "ws://"}, "must be ws://host:port"),
+        ({"WEIR_KAFKA": "nocolon"}, "must be host:port"),
+        ({"WEIR_KAFKA": "a:1,host:abc"}, "must be host:port"),
+        ({"WEIR_PARTITIONS": "many"}, "must be a whole number"),
+        ({"WEIR_KAFKA_PORT": "9999", "WEIR_API_PORT": "9999"}, "WEIR_API_PORT"),
+        (
+            {"WEIR_PORT_BASE": "26100", "WEIR_KAFKA_PORT": "26102"},
+            "WEIR_KAFKA_PORT and WEIR_POSTGRES_PORT are both 26102",
+        ),
+        ({"WEIR_LINKS_RETENTION": "7d"}, "must not exceed 6d"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_before_anything_starts(environ: dict[str, str], line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        load(environ)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://h/db?user=u&password=sekret",
+        "postgresql://u:p@sekret@h/db",
+        "host=h password=sekret",
+        "host=h password='sekret word'",
+        "wss://h/x?token=sekret",
+        "wss://sekret@h/x",
+    ],
+)
+def test_no_form_of_an_address_shows_its_secret(address: str) -> None:
+    assert "sekret" not in shown(address)
+    assert "h" in shown(address)

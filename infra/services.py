@@ -60,7 +60,8 @@ def wanted(config: Config, only: str | None = None) -> list[str]:
     possible += [service.name for service in SERVICES if service.wanted(config)]
     if only is None:
         return possible
-    chosen = {name.strip() for name in only.split(",")}
+    if not (chosen := {name.strip() for name in only.split(",")} - {""}):
+        raise ConfigError(f"--only names nothing; there are {', '.join(possible)}")
     for name in sorted(chosen - set(possible)):
         if name in EMBEDDED:
             raise ConfigError(f"--only {name}: WEIR_{name.upper()} is set, so there is no embedded one")

@@ -96,9 +96,14 @@ def test_only_some_can_be_run_servers_first() -> None:
         ("kafka", "WEIR_KAFKA is set"),
         ("feed", "WEIR_FEED_URL is not set"),
         ("apis", "no such service"),
-        ("", "no such"),
     ],
 )
 def test_a_name_that_cannot_be_run_is_refused(only: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         wanted(load({"WEIR_KAFKA": "h:1"}), only)
+
+
+@pytest.mark.parametrize("only", ["", " ", ","])
+def test_only_nothing_says_what_there_is(only: str) -> None:
+    with pytest.raises(ConfigError, match="--only names nothing; there are kafka, postgres, worker-links"):
+        wanted(load({}), only)

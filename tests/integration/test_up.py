@@ -20,8 +20,10 @@ from command import Running, started, weir
 from infra.config import Config
 from infra.ports import free_ports
 
-#: Everything is given this long on a busy machine; a person is promised 5 s for the end.
+#: Everything is given this long on a busy machine.
 PATIENCE_S = 60
+#: What a person is promised: the one time that is a requirement, and so is measured.
+PROMISED_END_S = 5.0
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -98,6 +100,28 @@ def test_ctrl_c_ends_everything(home: dict[str, str], tree: Tree) -> None:
         assert all(gone(pid) for pid in children)
     assert state(home, "kafka", "postgres") == {"stopped"}
     assert not list(Path(home["WEIR_HOME"], "run").glob("*.json"))
+
+
+def started_for(home: Path) -> list[int]:
+    """The living processes whose command names the home, whoever their parent is."""
+    return [p.pid for p in psutil.process_iter(["cmdline"]) if str(home) in " ".join(p.info["cmdline"] or ())]
+
+
+def test_ctrl_c_ends_all_of_it_within_five_seconds(home: dict[str, str], tree: Tree) -> None:
+    [feed] = free_ports(1)
+    environ = home | {"WEIR_FEED_PORT": str(feed), "WEIR_FEED_URL": f"ws://127.0.0.1:{feed}"}
+    with started(environ, "feed", "serve", "--random"), started(environ, "up") as running:
+        wait_until_up(running)
+        names = ("kafka", "postgres", "worker-links", "link-store", "api", "feed")
+        until(lambda: state(environ, *names) <= {"running"})
+        children = tree(running)
+        assert len(children) >= len(names)
+        begun = time.monotonic()
+        assert running.interrupt() == 0
+        took = time.monotonic() - begun
+        assert all(gone(pid) for pid in children)
+        assert started_for(Path(home["WEIR_HOME"])) == []
+        assert took < PROMISED_END_S
 
 
 def test_every_address_that_is_told_works_as_it_is(home: dict[str, str]) -> None:

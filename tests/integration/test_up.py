@@ -220,4 +220,4 @@ def test_a_kafka_elsewhere_that_does_not_answer_is_one_line(home: dict[str, str]
     assert failed.returncode == 1
     last = failed.stderr.decode().splitlines()[-1]
     assert last.startswith("weir: ")
-    assert "127.0.0.1:1 " in last
+    assert "127.0.0.1:1" in last

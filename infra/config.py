@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 from infra.errors import ConfigError
 
+#: A value in a `key=value` address of Postgres: in quotes or not, with characters escaped by a backslash.
+_DSN_VALUE = r"(?:'(?:[^'\\]|\\.)*'?|(?:\\.|\S)+)"
+
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 #: Every port, with its place above `WEIR_PORT_BASE` and its default where no base is set.
@@ -192,15 +195,23 @@ def shown(value: object, secret: bool = True) -> str:
     if not secret:
         return text
     if "://" not in text:
-        return re.sub(r"(?i)(password|passfile|sslkey|sslpassword)(\s*=\s*)('[^']*'|\S+)", r"\1\2***", text)
+        return re.sub(rf"(?i)(password|passfile|sslkey)(\s*=\s*){_DSN_VALUE}", r"\1\2***", text)
     scheme, rest = text.split("://", 1)
-    address, *query = rest.split("?", 1)
+    address, *query = re.split(r"[?#]", rest)
+    if any("@" in part for part in query):
+        return f"{scheme}://***"  # a password may hold a ? or #, too: on which side the secret stands cannot be told
     if "@" in address:
         user, _, host = address.rpartition("@")
         name, colon, _ = user.partition(":")
         # A database's user is no secret; what stands alone before a feed's @ is a token.
         address = f"{name}{colon and ':***'}@{host}" if colon or scheme.startswith("postgres") else f"***@{host}"
-    return f"{scheme}://{address}" + "".join("?" + re.sub(r"=[^&#]*", "=***", q) for q in query)
+    return f"{scheme}://{address}" + "".join("?" + "&".join(map(_hidden, part.split("&"))) for part in query)
+
+
+def _hidden(parameter: str) -> str:
+    """A query's parameter without its value; all of it hidden where it has no name."""
+    name, equals, _ = parameter.partition("=")
+    return f"{name}=***" if equals else "***"
 
 
 def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:

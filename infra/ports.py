@@ -10,11 +10,16 @@ from infra.errors import ConfigError, PortTakenError
 
 
 def check_free(host: str, port: int, owner: str, variable: str) -> None:
-    """Raises PortTakenError where another program listens on `port`; `variable` is the setting that moves it."""
+    """Raises PortTakenError where another program listens on `port`; `variable` is the setting that moves it.
+
+    Raises ConfigError where `host` is no address of this machine.
+    """
     try:
         socket.getaddrinfo(host, port)
     except socket.gaierror as e:
         raise ConfigError(f"WEIR_HOST={host!r} is no address of this machine: {e.strerror}") from e
+    except UnicodeError as e:  # a part between two dots that is empty, or too long
+        raise ConfigError(f"WEIR_HOST={host!r} is no address") from e
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # Connections that are still closing do not count as taken: the servers set this option, too.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -8,8 +8,10 @@ import select
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from command import COMMAND, PATIENCE_S, weir
+from infra.ports import free_ports
 
 #: Windows that end while a test waits for them.
 QUICK = {"WEIR_LINKS_WINDOW": "5s", "WEIR_LINKS_GRACE": "1s"}
@@ -59,3 +61,15 @@ def test_a_feed_of_ones_own_is_for_weir_up(environ: dict[str, str]) -> None:
     done = weir(environ | {"WEIR_FEED_URL": "ws://127.0.0.1:1"}, "demo")
     assert done.returncode == 1
     assert done.stderr.startswith(b"weir: WEIR_FEED_URL is set, and the demo plays a feed of its own")
+
+
+def test_what_the_demo_makes_stays_out_of_ones_own_data(environ: dict[str, str]) -> None:
+    elsewhere = ("WEIR_KAFKA", "WEIR_POSTGRES", "WEIR_TOPIC_PREFIX")
+    embedded = {name: value for name, value in environ.items() if name not in elsewhere}
+    ports = ("WEIR_KAFKA_PORT", "WEIR_KAFKA_CONTROLLER_PORT", "WEIR_POSTGRES_PORT")
+    embedded |= {name: str(port) for name, port in zip(ports, free_ports(3), strict=True)}
+    done = weir(embedded, "demo", "--duration", "1")
+    assert done.returncode == 0, done
+    home = Path(environ["WEIR_HOME"])
+    assert [path.name for path in home.iterdir()] == ["demo"]
+    assert {"kafka", "postgres"} <= {path.name for path in (home / "demo").iterdir()}

@@ -13,8 +13,8 @@ from infra.status import StatusFile
 from infra.threads import in_daemon
 
 #: Seconds that services, and after them servers, have to end; what is left then is killed. Together less than 5.
-_SERVICES_END = 2.0
-_SERVERS_END = 2.5
+SERVICES_END_S = 2.0
+SERVERS_END_S = 2.5
 
 
 class Supervisor:
@@ -38,7 +38,7 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends the services, all at once, then the servers they write to. Takes less than 5 s."""
-        for keepers, seconds in ((self._services, _SERVICES_END), (self._servers, _SERVERS_END)):
+        for keepers, seconds in ((self._services, SERVICES_END_S), (self._servers, SERVERS_END_S)):
             await asyncio.gather(*(keeper.stop() for keeper in keepers))
             await _end(keepers, seconds)
             for keeper in keepers:

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from infra import supervisor
 from infra.backoff import Backoff
 from infra.config import load
 from infra.errors import ConfigError
@@ -107,3 +108,7 @@ def test_a_name_that_cannot_be_run_is_refused(only: str, said: str) -> None:
 def test_only_nothing_says_what_there_is(only: str) -> None:
     with pytest.raises(ConfigError, match="--only names nothing; there are kafka, postgres, worker-links"):
         wanted(load({}), only)
+
+
+def test_what_does_not_end_is_killed_before_five_seconds_are_over() -> None:
+    assert supervisor.SERVICES_END_S + supervisor.SERVERS_END_S < 5

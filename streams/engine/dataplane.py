@@ -29,7 +29,6 @@ from streams.engine.task import Task
 
 log = structlog.get_logger(__name__)
 
-
 #: What fits into the metadata of an offset: two numbers of 13 digits for each source partition.
 PARTITIONS = 128
 #: How long to wait before tasks are opened again that could not be, since Kafka did not answer.

@@ -16,7 +16,7 @@ import msgspec
 Key = tuple[str, ...]
 Piece = tuple[int, list[Key], list[Any]]
 
-#: How many cells a partial holds at most. 2 000 cells of two 128-character ids stay below 700 KB.
+#: How many cells a partial holds at most. 2 000 cells of two 128-character ids are 2 MB at most: the topic takes them.
 CELLS = 2000
 
 

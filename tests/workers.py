@@ -33,13 +33,12 @@ class Workers:
         self.running: list[subprocess.Popen[bytes]] = []
         self._started = 0
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
         self._started += 1
         log = self._logs / f"worker-{self._started}.log"
         with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli.main", "worker", "links"], env=self._environ, stdout=out, stderr=out
-            )
+            command = [sys.executable, "-m", "infra.cli.main", "worker", "links", *options]
+            process = subprocess.Popen(command, env=self._environ, stdout=out, stderr=out)
         self.running.append(process)
         return process
 

@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 def worker(
     job: Annotated[str, typer.Argument(help="The job: links.")],
     name: Annotated[str | None, typer.Option(help="What `weir status` calls this worker.")] = None,
+    crash_at: Annotated[str | None, typer.Option(hidden=True, help="STEP:TOPIC:N, for tests.")] = None,
 ) -> None:
     """Runs one worker of a stream job. Start as many as you like: they share the partitions."""
     from infra import log
@@ -23,10 +24,13 @@ def worker(
     from infra.kafka import ensure_topics
     from infra.status import StatusFile
     from streams import jobs
+    from streams.engine import crash_points
     from streams.engine.worker import run
 
     config = load(os.environ)
     log.setup(config, f"worker-{job}")
     made = jobs.make(job, config)
+    if crash_at is not None:
+        crash_points.arm(crash_at)
     ensure_topics(config)
     run(config, made, StatusFile(config, name or f"worker-{job}-{os.getpid()}"))

@@ -14,6 +14,7 @@ import structlog
 
 from infra.config import Config
 from infra.errors import RetryableError
+from streams.engine.crash_points import reached
 from streams.engine.errors import (
     EngineError,
     InDoubtError,
@@ -87,6 +88,7 @@ class Task:
                 )
             self.stage.restore(metadata)
             self.position = offset
+            reached("restore", self.topic)
             self._restore_cells()
         elif not committed and self._changelog_end > 0:
             raise StateWithoutOffsetError(

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from infra.config import Config
 from infra.kafka import producer, translate
+from streams.engine.crash_points import reached
 from streams.engine.errors import EngineError, FencedError, InDoubtError, StoppedError, TransactionAbortedError
 from streams.engine.records import Batch, Bulk
 
@@ -65,13 +66,18 @@ class TransactionalProducer:
             )
         source = TopicPartition(self._config.topic(topic), partition, position, batch.metadata)
         try:
+            reached("before-begin", topic)
             self._retry(self._producer.begin_transaction)
             for record in batch.produce:
                 self._produce(record.topic, record.value, record.key, record.partition, record.headers)
             if batch.bulk is not None:
                 self._produce_bulk(batch.bulk)
+            reached("after-produce", topic)
             self._retry(lambda: self._producer.send_offsets_to_transaction([source], group, 5))
+            reached("after-offsets", topic)
+            reached("before-commit", topic, self._producer.flush)
             self._retry(lambda: self._producer.commit_transaction(5))
+            reached("after-commit", topic)
         except InDoubtError:
             raise
         except TransactionAbortedError:

@@ -1,0 +1,190 @@
+"""Aggregates within stated bounds: sketches of Apache DataSketches, imported where the first one is made.
+
+What `dump` gives is the library's own serialized form, the same in its other languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from operator import countOf
+from typing import Any
+
+from schemas.dead_letters import Reason
+from schemas.errors import PoisonError
+from streams.engine import sums
+
+#: The library's `hll_sketch` and `kll_doubles_sketch`; it has no types.
+Hll = Any
+Kll = Any
+
+#: So few values are given to a sketch one by one: an array costs more to make.
+_FEW = 16
+
+
+@cache
+def _library() -> Any:
+    # It imports numpy: 0.2 s, which a job that only counts does not pay.
+    import datasketches  # type: ignore[import-untyped]
+
+    return datasketches
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """How many different values there are: an int (HyperLogLog, Flajolet et al. 2007, as in Apache DataSketches).
+
+    Values are str, int (of any size; no bool) and bytes; of different types they are different. The library hashes the
+    UTF-8 of texts, and 64-bit ints, with MurmurHash3; bytes, the empty text and larger ints are first hashed to 64 bits
+    with BLAKE2b. So a value has one hash in every process and for ever. (A text of 8 bytes has that of the int of the
+    same 8 bytes.)
+
+    The relative error is 1.04 / sqrt(2 ** lg_k) in one standard deviation. With `lg_k` 14, a state of up to 8 KB, that
+    is 0.81 %, and at 95 % confidence 1.62 %; 12 is 1.62 % and 3.3 %, in 2 KB. Up to about 1 500 values (380) the count
+    is all but exact, and the state 4 bytes a value. The result depends on the set of values alone, not on their order.
+
+    Raises ValueError where `lg_k` is not from 7 to 21.
+    """
+
+    field: str | Callable[[Any], Any]
+    lg_k: int = 14
+
+    def __post_init__(self) -> None:
+        if not 7 <= self.lg_k <= 21:
+            raise ValueError(f"lg_k is from 7 to 21, not {self.lg_k}")
+
+    def check(self, value: object) -> None:
+        """Raises PoisonError for what is not a str that UTF-8 can hold, an int or bytes."""
+        if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
+            raise PoisonError(Reason.INVALID, f"not a text, an int or bytes but {type(value).__name__}")
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as e:
+                raise PoisonError(Reason.INVALID, f"a text that is not Unicode: {e}") from e
+
+    def fold(self, state: Hll | None, values: Sequence[Any]) -> Hll:
+        hashable = self._hashable(values)
+        if state is None:
+            library = _library()
+            state = library.hll_sketch(self.lg_k, library.HLL_4)
+        update = state.update
+        for value in hashable:
+            update(value)
+        return state
+
+    def _hashable(self, values: Sequence[Any]) -> set[Any]:
+        """The different values, in a form that the library hashes; raises PoisonError where `check` would."""
+        kind = type(values[0])
+        one_kind = countOf(map(type, values), kind) == len(values)  # in a set, 1 would be True
+        if one_kind and kind is str:
+            texts = set(values)
+            try:
+                "".join(texts).encode()
+            except UnicodeEncodeError:
+                one_kind = False
+            else:
+                if "" in texts:  # the library takes no notice of it
+                    texts.remove("")
+                    return {*texts, _hash(b"")}
+                return texts
+        if one_kind and kind is int:
+            ints = set(values)
+            if min(ints) >= -(2**63) and max(ints) < 2**63:
+                return ints
+        for value in values:
+            self.check(value)
+        return {_plain(value) for value in values}
+
+    def merge(self, a: Hll, b: Hll) -> Hll:
+        library = _library()
+        union = library.hll_union(self.lg_k)
+        union.update(a)
+        union.update(b)
+        return union.get_result(library.HLL_4)
+
+    def dump(self, state: Hll) -> bytes:
+        plain: bytes = state.serialize_compact()
+        return plain
+
+    def load(self, plain: bytes) -> Hll:
+        return _library().hll_sketch.deserialize(plain)
+
+    def result(self, state: Hll) -> int:
+        # A sketch that was only updated estimates from the order of its updates too (HIP). One that was merged, if only
+        # with itself, does not: so the same values give the same result, however they were cut into batches.
+        union = _library().hll_union(self.lg_k)
+        union.update(state)
+        union.update(state)
+        estimate: float = union.get_estimate()
+        return round(estimate)
+
+
+def _plain(value: str | int | bytes) -> str | int:
+    if isinstance(value, bytes):
+        return _hash(b"b" + value)
+    if isinstance(value, str):
+        return str(value) or _hash(b"")
+    value = int(value)
+    return value if -(2**63) <= value < 2**63 else _hash(b"i" + hex(value).encode())
+
+
+def _hash(value: bytes) -> int:
+    return int.from_bytes(blake2b(value, digest_size=8).digest(), "little", signed=True)
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Approximate quantiles: a list of floats, one for each of `ranks`, in their order.
+
+    KLL (Karnin, Lang, Liberty 2016) as in Apache DataSketches. The quantile of rank r is the least value such that at
+    least r of all values are no greater. It is exact up to `k` values. Beyond, its rank is off by 0.96 % at most with
+    `k` 280, and by 1.33 % with 200, at 99 % confidence (the library's `get_normalized_rank_error`). A state is about
+    3 * `k` floats at most. Values are numbers as for the exact aggregates, rounded to floats. The sketch draws random
+    bits: two runs differ within the error.
+
+    Raises ValueError where a rank is not from 0 to 1, there is none, or `k` is not from 8 to 65535.
+    """
+
+    field: str | Callable[[Any], Any]
+    ranks: Sequence[float] = (0.5, 0.95, 0.99)
+    k: int = 280
+
+    def __post_init__(self) -> None:
+        if not self.ranks or not all(0 <= rank <= 1 for rank in self.ranks):
+            raise ValueError(f"ranks are from 0 to 1, at least one, not {self.ranks}")
+        if not 8 <= self.k <= 65535:
+            raise ValueError(f"k is from 8 to 65535, not {self.k}")
+        object.__setattr__(self, "ranks", tuple(self.ranks))
+
+    def check(self, value: object) -> None:
+        sums.check(value)
+
+    def fold(self, state: Kll | None, values: Sequence[Any]) -> Kll:
+        sums.checked(values)
+        if state is None:
+            state = _library().kll_doubles_sketch(self.k)
+        if len(values) < _FEW:
+            for value in values:
+                state.update(float(value))
+        else:
+            import numpy
+
+            state.update(numpy.fromiter(values, dtype=numpy.float64, count=len(values)))
+        return state
+
+    def merge(self, a: Kll, b: Kll) -> Kll:
+        a.merge(b)
+        return a
+
+    def dump(self, state: Kll) -> bytes:
+        plain: bytes = state.serialize()
+        return plain
+
+    def load(self, plain: bytes) -> Kll:
+        return _library().kll_doubles_sketch.deserialize(plain)
+
+    def result(self, state: Kll) -> list[float]:
+        return [quantile + 0.0 for quantile in state.get_quantiles(self.ranks, inclusive=True)]  # no -0.0

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from infra.config import Config
 from infra.errors import ConfigError
 from streams import links
-from streams.engine.job import WindowedCount
+from streams.engine.job import Job
 
-JOBS: dict[str, Callable[[Config], WindowedCount]] = {
+JOBS: dict[str, Callable[[Config], Job]] = {
     "links": links.job,
 }
 
 
-def make(name: str, config: Config) -> WindowedCount:
+def make(name: str, config: Config) -> Job:
     """The job of that name. Raises ConfigError where there is none."""
     if name not in JOBS:
         raise ConfigError(f"there is no job {name!r}; the known ones are {', '.join(JOBS)}")

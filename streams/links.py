@@ -12,16 +12,12 @@ from functools import lru_cache
 import msgspec
 
 from infra.config import Config
-from schemas.links import Communication, LinkCount, Window, WindowClosed
-from schemas.times import from_rfc3339, to_rfc3339
+from schemas.links import Communication, LinkCount
+from schemas.times import from_rfc3339
 from schemas.topics import COMMUNICATIONS, LINK_COUNTS, LINK_WINDOWS, LINKS_PARTIALS
-from streams.engine.job import WindowedCount
-from streams.engine.partials import Key
-from streams.engine.records import Record
-from streams.engine.windows import TumblingWindows
+from streams.api import Key, Record, State, TumblingWindows, Windowed, window
 from streams.parents import Parents
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(LinkCount).decode
 TRUTH = ("false", "true")
 
@@ -32,16 +28,35 @@ def quoted(text: str) -> str:
     return msgspec.json.encode(text).decode()
 
 
-_start = lru_cache(maxsize=4096)(from_rfc3339)
+_epoch = lru_cache(maxsize=4096)(from_rfc3339)
 
 
-def job(config: Config) -> WindowedCount:
+@lru_cache(maxsize=4096)
+def _begin(start: int, end: int) -> tuple[str, str]:
+    """How a record's key and value begin."""
+    bounds = window(start, end)
+    return f'["{bounds.start}",', f'{{"window":{{"start":"{bounds.start}","end":"{bounds.end}"}},"source":'
+
+
+def write(start: int, end: int, key: Key, count: int, final: bool) -> tuple[bytes, bytes]:
+    """A `link-counts` record. These are written by the million, so by hand and not by an encoder."""
+    key_begins, value_begins = _begin(start, end)
+    source, destination = quoted(key[0]), quoted(key[1])
+    value = f'{value_begins}{source},"destination":{destination},"count":{count},"final":{TRUTH[final]}}}'
+    return f"{key_begins}{source},{destination}]".encode(), value.encode()
+
+
+def read(record: Record) -> State:
+    """What `write` wrote."""
+    count = _decode(record.value() or b"")
+    start, end = _epoch(count.window.start), _epoch(count.window.end)
+    return State(start, end, (count.source, count.destination), count.count)
+
+
+def job(config: Config) -> Windowed:
     """The links job with the windows that `config` says."""
     parents = Parents()
     settled, at = parents.settled, parents.at
-    windows = TumblingWindows(config.links_window, config.links_grace, config.links_retention)
-    decoder = COMMUNICATIONS.decoder()
-    assert decoder is not None
 
     def keys(calls: Sequence[Communication], timestamps: Sequence[int]) -> list[Key]:
         try:  # nearly always every child has only ever had one parent
@@ -50,44 +65,17 @@ def job(config: Config) -> WindowedCount:
         except KeyError:
             return [(at(c.source, t), at(c.destination, t)) for c, t in zip(calls, timestamps, strict=True)]
 
-    @lru_cache(maxsize=4096)
-    def window(start: int) -> Window:
-        return Window(to_rfc3339(start), to_rfc3339(start + windows.size))
-
-    @lru_cache(maxsize=4096)
-    def before(start: int) -> tuple[str, str]:
-        """How a record's key and value begin: these two are written often, so by hand and not by an encoder."""
-        bounds = window(start)
-        return f'["{bounds.start}",', f'{{"window":{{"start":"{bounds.start}","end":"{bounds.end}"}},"source":'
-
-    def cell(start: int, key: Key, count: int, final: bool) -> tuple[bytes, bytes]:
-        key_begins, value_begins = before(start)
-        source, destination = quoted(key[0]), quoted(key[1])
-        value = f'{value_begins}{source},"destination":{destination},"count":{count},"final":{TRUTH[final]}}}'
-        return f"{key_begins}{source},{destination}]".encode(), value.encode()
-
-    def closed(start: int, partition: int, partitions: int, cells: int) -> tuple[bytes, bytes]:
-        bounds = window(start)
-        return _encode((bounds.start, partition)), _encode(WindowClosed(bounds, partition, partitions, cells))
-
-    return WindowedCount(
+    return Windowed(
         name="links",
         source=COMMUNICATIONS,
+        keys=keys,
+        windows=TumblingWindows(config.links_window, config.links_grace, config.links_retention),
         partials=LINKS_PARTIALS,
         output=LINK_COUNTS,
         closings=LINK_WINDOWS,
-        decoder=decoder,
-        keys=keys,
-        windows=windows,
-        max_skew=config.max_skew,
-        cell=cell,
-        read_cell=_read_cell,
-        closed=closed,
+        write=write,
+        read=read,
         view=parents,
+        max_skew=config.max_skew,
         linger=config.links_linger,
     )
-
-
-def _read_cell(record: Record) -> tuple[int, Key, int]:
-    count = _decode(record.value() or b"")
-    return _start(count.window.start), (count.source, count.destination), count.count

@@ -22,12 +22,9 @@ from typing import Any
 import msgspec
 
 from schemas.dead_letters import Headers
-from streams.engine.combine import Combine, CombineState, others_watermark
-from streams.engine.job import WindowedCount
+from streams.engine.job import Job
 from streams.engine.ledger import Routed
-from streams.engine.merge import Merge, MergeState
-from streams.engine.records import Batch, Stage
-from streams.engine.screen import Screen
+from streams.engine.records import FROM_START, STATE, Batch, Stage
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Harness:
     `now_ms` is the wall clock (epoch ms) that timestamps are held against; it stands still unless `advance` moves it.
     """
 
-    job: WindowedCount
+    job: Job
     partitions: int = 1
     now_ms: int = 1 << 41
     topics: dict[tuple[str, int], list[FakeRecord]] = field(default_factory=lambda: defaultdict(list))
@@ -140,9 +137,11 @@ class Harness:
     def flush(self, topic: str, partition: int) -> None:
         """Commits what one task has: its output and its position, together."""
         task = self._task(topic, partition)
-        batch = task.stage.take(len(self.topics[self.job.output.name, partition]))
+        changelog = self._changelog(topic)
+        batch = task.stage.take(len(self.topics[changelog, partition]) if changelog else 0)
         if batch is not None:
             self._commit(batch, (topic, partition), task.position)
+            task.stage.committed()
 
     def idle(self, topic: str, partition: int) -> None:
         """The task finds that its partition has nothing more, says so, and flushes."""
@@ -173,51 +172,57 @@ class Harness:
 
     @property
     def routed(self) -> Routed:
-        """What stage one did with all events, over all partitions, as committed."""
-        total = Routed()
-        for partition in range(self.partitions):
-            if (self.job.source.name, partition) in self.committed:
-                total += self._combine_state(partition).routed
-        return total
+        """What became of all events of the source, over all partitions, as committed."""
+        return self.job.tally(self._metadata()).routed
 
     @property
     def counted(self) -> int:
-        """The sum of what stage two has merged, as committed."""
-        states = [m for (topic, _), (_, m) in self.committed.items() if topic == self.job.partials.name]
-        return sum(msgspec.json.decode(m, type=MergeState).counted for m in states)
+        """How many events are in the table, as committed."""
+        return self.job.tally(self._metadata()).merged
+
+    def stage(self, topic: str, partition: int) -> Stage:
+        """The stage of a task, with all that it has processed."""
+        return self._task(topic, partition).stage
+
+    def _metadata(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {task.topic.name: [] for task in self.job.tasks}
+        for (topic, _), (_, metadata) in self.committed.items():
+            found[topic].append(metadata)
+        return found
 
     def _keys(self) -> list[tuple[str, int]]:
-        view = [(self.job.view.topic.name, 0)] if self.job.view is not None else []
-        names = (self.job.source.name, self.job.partials.name)
-        return view + [(name, p) for name in names for p in range(self.partitions)]
+        tasks = {task.topic.name: task.topic.partitions or self.partitions for task in self.job.tasks}
+        view = self.job.view.topic.name if self.job.view is not None else None
+        names = sorted(tasks, key=lambda name: name != view)  # the view first, the rest as the job has them
+        return [(name, p) for name in names for p in range(tasks[name])]
 
     def _task(self, topic: str, partition: int) -> _Task:
         if (topic, partition) not in self._tasks:
             offset, metadata = self.committed.get((topic, partition), (0, None))
-            stage = self._stage(topic, partition)
+            topics = [task.topic for task in self.job.tasks] + list(self.job.writes)
+            counts = {t.name: t.partitions or self.partitions for t in topics}
+            stage = self.job.open(topic, partition, counts, lambda: self.now_ms)
             stage.restore(metadata)
-            if isinstance(stage, Merge) and stage.restore_from is not None:
-                stage.restore_cells(self.topics[self.job.output.name, partition][stage.restore_from :])
+            if metadata is not None and stage.restore_from is not None:
+                changelog = self._changelog(topic)
+                assert changelog is not None
+                start = 0 if stage.restore_from == FROM_START else stage.restore_from
+                stage.restore_cells(self.topics[changelog, partition][start:])
             self._tasks[topic, partition] = _Task(stage, offset)
             self._last_event[topic, partition] = self.now_ms
         return self._tasks[topic, partition]
 
-    def _stage(self, topic: str, partition: int) -> Stage:
-        if topic == self.job.source.name:
-            return Combine(self.job, partition, self.partitions, self.partitions, lambda: self.now_ms)
-        if topic == self.job.partials.name:
-            return Merge(self.job, partition, self.partitions, self.partitions)
-        assert self.job.view is not None
-        decoder = self.job.view.topic.decoder()
-        assert decoder is not None
-        return Screen(self.job.name, self.job.view.topic, decoder)
+    def _changelog(self, topic: str) -> str | None:
+        found = next(task.changelog for task in self.job.tasks if task.topic.name == topic)
+        return found and found.name
 
     def _commit(self, batch: Batch, key: tuple[str, int], position: int) -> None:
         for produce in batch.produce:
             self._append(produce.topic, max(produce.partition, 0), produce.key, produce.value, produce.headers)
-        if batch.bulk is not None:
-            for cell, value in batch.bulk.records:
-                self._append(batch.bulk.topic, batch.bulk.partition, cell, value, None)
+        for bulk in batch.bulks:
+            states = bulk.states or [None] * len(bulk.records)
+            for (cell, value), state in zip(bulk.records, states, strict=True):
+                self._append(bulk.topic, bulk.partition, cell, value, None if state is None else [(STATE, state)])
         self.committed[key] = position, batch.metadata
 
     def _append(
@@ -226,13 +231,8 @@ class Harness:
         log = self.topics[topic, partition]
         log.append(FakeRecord(topic, partition, len(log), key, value, self.now_ms, headers))
 
-    def _combine_state(self, partition: int) -> CombineState:
-        return msgspec.json.decode(self.committed[self.job.source.name, partition][1], type=CombineState)
-
     def _others(self, partition: int) -> int | None:
-        states = [
-            self._combine_state(p)
-            for p in range(self.partitions)
-            if p != partition and (self.job.source.name, p) in self.committed
-        ]
-        return others_watermark(states)
+        source = self.job.source.name
+        return self.job.others(
+            [m for (topic, p), (_, m) in self.committed.items() if topic == source and p != partition]
+        )

@@ -11,7 +11,7 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from infra.config import Config
 from streams.engine.dataplane import DataPlane, fail
-from streams.engine.job import WindowedCount
+from streams.engine.job import Job
 from streams.engine.membership import transport_for
 from streams.engine.reader import Slice
 
@@ -28,7 +28,7 @@ class App(faust.App):  # type: ignore[misc]
         return ThrowableQueue(maxsize=maxsize or 0, flow_control=FlowControlEvent(initially_suspended=False))
 
 
-def app_for(config: Config, job: WindowedCount) -> faust.App:
+def app_for(config: Config, job: Job) -> faust.App:
     """The Faust app of one job: one agent per topic that it reads, each getting slices of records."""
     app = App(
         config.topic(job.name),

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from infra.config import Config
-from streams.engine.combine import CombineState
-from streams.engine.job import WindowedCount
-from streams.engine.ledger import Ledger, Routed
-from streams.engine.merge import MergeState
+from streams.engine.job import Job
+from streams.engine.ledger import Ledger
 from streams.engine.offsets import Group
 
 
 class Books:
     """A job's ledger, read as often as wanted. Raises WeirError where Kafka does not answer."""
 
-    def __init__(self, config: Config, job: WindowedCount) -> None:
+    def __init__(self, config: Config, job: Job) -> None:
         self._job, self._group = job, Group(config, job.name)
 
     def read(self) -> Ledger:
-        """The ledger now. Stage two is asked first, so it never shows more merged than counted."""
-        merged, partials_behind = self._committed(self._job.partials.name)
-        routed, source_behind = self._committed(self._job.source.name)
-        total = sum((msgspec.json.decode(m, type=CombineState).routed for m in routed), Routed())
-        return Ledger(
-            accepted=total.accepted,
-            counted=total.counted,
-            late=total.late,
-            dead=total.dead,
-            merged=sum(msgspec.json.decode(m, type=MergeState).counted for m in merged),
-            behind={self._job.source.name: source_behind, self._job.partials.name: partials_behind},
-        )
+        """The ledger now. The last stage is asked first, so it never shows more merged than counted."""
+        view = self._job.view.topic.name if self._job.view is not None else None
+        committed: dict[str, list[str]] = {}
+        behind: dict[str, int] = {}
+        for task in reversed(self._job.tasks):
+            if task.topic.name != view:
+                committed[task.topic.name], behind[task.topic.name] = self._committed(task.topic.name)
+        routed, merged = self._job.tally(committed)
+        return Ledger(routed.accepted, routed.counted, routed.late, routed.dead, merged, behind)
 
     def _committed(self, topic: str) -> tuple[list[str], int]:
         """The metadata of each partition that has any, and how many offsets the topic holds beyond the committed."""

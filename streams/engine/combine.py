@@ -1,10 +1,9 @@
-"""Stage one: a source partition's records to partial counts, late events and dead letters."""
+"""Stage one: a source partition's records to partial results, late events and dead letters."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,17 +12,22 @@ from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
 from schemas.topics import DEAD_LETTERS, LATE_EVENTS
 from streams.engine.aside import set_aside
+from streams.engine.cells import cells_for
 from streams.engine.errors import PartitionsChangedError
-from streams.engine.job import WindowedCount
 from streams.engine.ledger import Routed
-from streams.engine.partials import Key, encode, split
+from streams.engine.partials import Partial, encode, split
 from streams.engine.records import Batch, Produce, Record
 from streams.engine.watermarks import SourceWatermark
 
-#: The end of the year 9999: a window must end before it to be written as RFC 3339.
-CALENDAR = 253_402_300_800_000
+if TYPE_CHECKING:
+    from streams.engine.windowed import Windowed
+
+#: The end of the year 9998: a window must end in the year after to be written as RFC 3339.
+CALENDAR = 253_370_764_800_000
 #: So many records are counted together: what is made of them stays in the processor's cache.
 CHUNK = 1024
+#: So many windows are remembered as told of: to tell it twice does no harm.
+NAMED = 4096
 #: So few records are looked at one by one rather than halved again.
 FEW = 8
 
@@ -50,7 +54,7 @@ class Combine:
 
     def __init__(
         self,
-        job: WindowedCount,
+        job: Windowed,
         partition: int,
         sources: int,
         outputs: int,
@@ -63,11 +67,20 @@ class Combine:
         self._at = 0  # when the watermark was last moved
         self._away = 0  # how long nobody watched before this task was opened
         self._latest = 0  # the largest timestamp that the clock allows
-        self._counts: defaultdict[int, Counter[Key]] = defaultdict(Counter)
+        self._cells = cells_for(job.windows, job.aggregation)
+        self._named: set[int] = set()  # the windows that every output partition was told of
         self._aside: list[Produce] = []
         self._routed = Routed()
         self._said = -1  # what the last flush said of closing; -1: nothing yet
         self._news = True
+        self.restore_from: int | None = None
+
+    def restore_cells(self, records: Iterable[Record]) -> int:
+        """Nothing: what was not committed is read again."""
+        return 0
+
+    def committed(self) -> None:
+        """Nothing is kept until then."""
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
@@ -85,7 +98,7 @@ class Combine:
 
     def process(self, records: Sequence[Record]) -> None:
         """Counts the records. Nearly always all are good and are counted together; what is not is found by halving."""
-        self._latest = min(self._now() + self._job.max_skew, CALENDAR - 2 * self._job.windows.size)
+        self._latest = min(self._now() + self._job.max_skew, CALENDAR)
         for at in range(0, len(records), CHUNK):
             self._halve(records[at : at + CHUNK])
         self._idle_from, self._away, self._at = None, 0, self._now()
@@ -113,16 +126,11 @@ class Combine:
         try:
             found = [decode(record.value()) for record in records]  # type: ignore[arg-type]
             elements, times = (found, timestamps) if list not in set(map(type, found)) else _flat(found, timestamps)
-            keys = self._job.keys(elements, times)
+            keys = self._job.keys_of(elements, times)
+            rows = self._job.aggregation.rows(elements)
         except (TypeError, PoisonError, *BAD_INPUT):  # TypeError: a record without a value
             return False
-        size = self._job.windows.size
-        start = first - first % size
-        if last < start + size:
-            self._counts[start].update(keys)
-        else:
-            for key, timestamp in zip(keys, times, strict=True):
-                self._counts[timestamp - timestamp % size][key] += 1
+        self._cells.add(keys, times, rows, first, last)
         self._routed.counted += len(keys)
         self._mark.delivered(last)
         return True
@@ -143,7 +151,8 @@ class Combine:
                 if isinstance(element, PoisonError):
                     raise element
                 self._check(timestamp)
-                key = self._job.keys([element], [timestamp])[0]
+                keys = self._job.keys_of([element], [timestamp])
+                rows = self._job.aggregation.rows([element])
             except PoisonError as e:
                 self._routed.dead += 1
                 self._set_aside(DEAD_LETTERS.name, record, raw, place, e)
@@ -153,7 +162,7 @@ class Combine:
                 detail = f"older than the partition's watermark minus the retention, {floor}"
                 self._set_aside(LATE_EVENTS.name, record, raw, place, PoisonError(Reason.LATE, detail))
                 continue
-            self._counts[self._job.windows.start(timestamp)][key] += 1
+            self._cells.add(keys, [timestamp], rows, timestamp, timestamp)
             self._routed.counted += 1
             self._mark.delivered(timestamp)
 
@@ -183,24 +192,50 @@ class Combine:
 
     def _closing(self) -> int:
         watermark = self._mark.watermark
-        return 0 if watermark is None else self._job.windows.closed_before(watermark)
+        return 0 if watermark is None else max(0, self._job.windows.open_from(watermark))
 
     def take(self, changelog_end: int) -> Batch | None:
         if not self._news:
             return None
-        counts, self._counts = self._counts, defaultdict(Counter)
         produce, self._aside = self._aside, []
+        produce.extend(self._partials())
         mark = self._mark
-        partials = split(self._partition, self._sources, mark.watermark, mark.horizon, counts, self._outputs)
-        produce.extend(
-            Produce(self._job.partials.name, encode(partial), partition=partition) for partition, partial in partials
-        )
         self._said, self._news = self._closing(), False
         state = CombineState(
             self._sources, self._outputs, mark.high, mark.declared, mark.horizon,
             self._at, mark.pending[0] if mark.pending else None, self._routed,
         )  # fmt: skip
         return Batch(produce, msgspec.json.encode(state).decode())
+
+    def _partials(self) -> Iterable[Produce]:
+        """One record or more for every output partition that has to know something.
+
+        Of several for one partition only the last says how far event time has come: what closes a window follows all
+        that the flush has for it.
+        """
+        cells = self._cells.take()
+        new = self._new_windows(cells)
+        tell_all = bool(new) or self._closing() > self._said
+        watermark, horizon, topic = self._mark.watermark, self._mark.horizon, self._job.partials.name
+        shares = split(cells, self._job.starts, self._job.events, self._job.weigh, self._outputs)
+        for partition, share in enumerate(shares):
+            if not tell_all and not share.events:
+                continue
+            *before, last = share.groups
+            for group in before:
+                partial = Partial(self._partition, self._sources, None, None, [], group, 0)
+                yield Produce(topic, encode(partial), partition=partition)
+            partial = Partial(self._partition, self._sources, watermark, horizon, new, last, share.events)
+            yield Produce(topic, encode(partial), partition=partition)
+
+    def _new_windows(self, panes: Iterable[int]) -> list[int]:
+        """The windows of these panes that not every output partition has been told of."""
+        new = {start for pane in panes for start in self._job.starts(pane)} - self._named
+        if new:
+            self._named |= new
+            if len(self._named) > NAMED:
+                self._named = set(sorted(self._named)[NAMED // 2 :])
+        return sorted(new)
 
 
 def others_watermark(states: list[CombineState]) -> int | None:

@@ -17,14 +17,10 @@ import structlog
 
 from infra.config import Config
 from infra.errors import RetryableError
-from streams.engine.combine import Combine
 from streams.engine.errors import EngineError, InDoubtError, TransactionAbortedError
-from streams.engine.job import WindowedCount
-from streams.engine.merge import Merge
+from streams.engine.job import Job
 from streams.engine.offsets import Group
 from streams.engine.reader import Partition, Reader, Slice
-from streams.engine.records import Stage
-from streams.engine.screen import Screen
 from streams.engine.task import Task
 
 log = structlog.get_logger(__name__)
@@ -45,7 +41,7 @@ class DataPlane:
     """The tasks of one job in this worker. `deliver` takes a slice to the agent of its topic, and waits for room."""
 
     def __init__(
-        self, config: Config, job: WindowedCount, deliver: Callable[[Slice], Awaitable[None]], fail: Callable[..., None]
+        self, config: Config, job: Job, deliver: Callable[[Slice], Awaitable[None]], fail: Callable[..., None]
     ) -> None:
         self._config, self._job, self._deliver, self._fail = config, job, deliver, fail
         self._tasks: dict[Partition, Task] = {}
@@ -55,7 +51,7 @@ class DataPlane:
         self._generation = self._aborts = 0
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self.topics = [job.source.name, job.partials.name, *([job.view.topic.name] if job.view is not None else [])]
+        self.topics = {task.topic.name: task for task in job.tasks}
 
     @property
     def tasks(self) -> Mapping[Partition, Task]:
@@ -143,34 +139,23 @@ class DataPlane:
 
     def _ask_group(self) -> tuple[Group, dict[str, int]]:
         group = Group(self._config, self._job.name)
-        counts = {topic: group.partitions(topic) for topic in [*self.topics, self._job.output.name]}
+        topics = [*self.topics, *(topic.name for topic in self._job.writes)]
+        counts = {topic: group.partitions(topic) for topic in topics}
         if max(counts.values()) > PARTITIONS:
             raise EngineError(f"more than {PARTITIONS} partitions: a commit's metadata would not hold their watermarks")
-        if counts[self._job.output.name] != counts[self._job.partials.name]:
-            raise EngineError(
-                f"topics {self._job.output.name} and {self._job.partials.name} must have the same number of partitions"
-            )
+        self._job.check(counts)
         return group, counts
 
     def _task(self, topic: str, partition: int) -> Task:
-        stage = self._stage(topic, partition)
-        changelog = self._job.output.name if isinstance(stage, Merge) else None
+        topic_of_changelog = self.topics[topic].changelog
+        changelog = topic_of_changelog.name if topic_of_changelog is not None else None
+        folder = self._config.home / "state" / self._config.topic(self._job.name) / f"{topic}-{partition}"
+        stage = self._job.open(topic, partition, self._counts, _now_ms, folder)
 
         return Task(
             self._config, self._group, self._job.name, topic, partition, stage, changelog,
             self._job.linger, self._fail, self.reopen,
         )  # fmt: skip
-
-    def _stage(self, topic: str, partition: int) -> Stage:
-        sources, outputs = self._counts[self._job.source.name], self._counts[self._job.partials.name]
-        if topic == self._job.source.name:
-            return Combine(self._job, partition, sources, outputs, _now_ms)
-        if topic == self._job.partials.name:
-            return Merge(self._job, partition, sources, outputs)
-        assert self._job.view is not None
-        decoder = self._job.view.topic.decoder()
-        assert decoder is not None
-        return Screen(self._job.name, self._job.view.topic, decoder)
 
     # From here on: the reading thread.
 

@@ -1,16 +1,14 @@
-"""What a windowed job is: everything the two stages need to know, as data and functions without I/O."""
+"""What the engine needs to know of a job, whatever kind it is. `windowed` and `keyed` are the kinds there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from schemas.codec import Decoder
 from schemas.topics import Topic
-from streams.engine.partials import Key
-from streams.engine.records import Record
-from streams.engine.windows import TumblingWindows
+from streams.engine.ledger import Routed
+from streams.engine.records import Record, Stage
 
 
 class View(Protocol):
@@ -25,28 +23,68 @@ class View(Protocol):
         """Takes records in offset order. One that is not acceptable is passed over: its own stage refuses it."""
 
 
-@dataclass(frozen=True)
-class WindowedCount:
-    """Counts events per key and window, exactly once.
+class TaskTopic(NamedTuple):
+    """A topic that a job reads, one task per partition. `stage` is what reads it, in a word.
 
-    `keys` gives the keys of elements at their timestamps (epoch ms), or raises `PoisonError` where one has none. `cell`
-    makes key and value of the output record for (window start, key, count, final), and `read_cell` turns one back:
-    the output topic is the changelog that state is restored from. `closed` makes key and value of the record on topic
-    `closings` that says that a partition of the output has closed a window: (window start, partition, partitions,
-    cells). `linger` (ms) is the longest time between two transactions of a partition under load.
+    `changelog` is what the task's state is restored from, the partition of the same number. `source` where events come
+    in: its partitions are watched for idleness, and the view is caught up before what they hold is processed.
     """
 
-    name: str
-    source: Topic
-    partials: Topic
-    output: Topic
-    closings: Topic
-    decoder: Decoder[Any]
-    keys: Callable[[Sequence[Any], Sequence[int]], list[Key]]
-    windows: TumblingWindows
-    max_skew: int
-    cell: Callable[[int, Key, int, bool], tuple[bytes, bytes]]
-    read_cell: Callable[[Record], tuple[int, Key, int]]
-    closed: Callable[[int, int, int, int], tuple[bytes, bytes]]
-    view: View | None = None
-    linger: int = 200
+    topic: Topic
+    stage: str
+    changelog: Topic | None = None
+    source: bool = False
+
+
+class Tally(NamedTuple):
+    """A job's ledger as its committed offsets hold it: what came of the source's events, and how many are in a table."""
+
+    routed: Routed
+    merged: int
+
+
+class Job(Protocol):
+    """A stream job. Pure: it makes stages, and knows nothing of the broker. `linger` (ms) is the longest time between
+    two transactions of a partition under load.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def linger(self) -> int: ...
+    @property
+    def source(self) -> Topic: ...
+    @property
+    def view(self) -> View | None: ...
+    @property
+    def tasks(self) -> Sequence[TaskTopic]:
+        """All that it reads as a member of its group; the view's topic too, which a stage of its own screens."""
+
+    @property
+    def writes(self) -> Sequence[Topic]:
+        """All that it writes, the topics between its own stages included, the dead letters not."""
+
+    @property
+    def table(self) -> Topic | None:
+        """The topic whose keys `GET /tables` answers for; None where there is nothing to ask."""
+
+    def check(self, counts: Mapping[str, int]) -> None:
+        """Raises EngineError where the topics' numbers of partitions do not go together."""
+
+    def open(
+        self,
+        topic: str,
+        partition: int,
+        counts: Mapping[str, int],
+        now_ms: Callable[[], int],
+        state: Path | None = None,
+    ) -> Stage:
+        """A new stage for one partition. `now_ms` is the clock (epoch ms); `state` a folder for what does not stay in
+        memory, of this partition alone; None: everything stays in memory.
+        """
+
+    def others(self, metadata: Sequence[str]) -> int | None:
+        """The least watermark of the source partitions whose committed metadata this is; None where none had events."""
+
+    def tally(self, committed: Mapping[str, Sequence[str]]) -> Tally:
+        """The ledger, from the committed metadata of each of `tasks`' topics."""

@@ -1,17 +1,24 @@
-"""Stage two: partial counts to the windowed table, its changes and its closed windows."""
+"""Stage two: partial results to the windowed table, its changes and its closed windows."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from streams.engine.aggregation import Key
 from streams.engine.errors import PartitionsChangedError
-from streams.engine.job import WindowedCount
-from streams.engine.partials import Key, decode
+from streams.engine.partials import decode
 from streams.engine.records import Batch, Bulk, Produce, Record
+from streams.engine.rows import cell_key, closed, state_bytes
+from streams.engine.tables import Table
 from streams.engine.watermarks import MergedWatermarks
+from streams.engine.windows import Windows
+
+if TYPE_CHECKING:
+    from streams.engine.windowed import Windowed
 
 #: How many empty windows in a row are announced when event time jumps: a day of minutes. A jump over more is a replay.
 EMPTY_WINDOWS = 1440
@@ -23,27 +30,39 @@ class MergeState(msgspec.Struct, array_like=True):
     outputs: int
     watermarks: list[int | None]
     horizons: list[int | None]
-    closed_through: int | None
+    open_from: int | None
     announced_from: int | None
     restore_from: int | None
     counted: int
 
 
+class Found(NamedTuple):
+    """A cell as it is asked for: its window (epoch ms), what is in it, and whether the window is closed."""
+
+    start: int
+    end: int
+    result: Any
+    final: bool
+
+
 class Merge:
     """The merging stage of one output partition: it owns the keys that `partials.owner` gives to that partition.
 
-    A window is closed when its end is at or before `_closed_through`. Its cells stay until no source partition can
-    deliver an event for it any more (the merged horizon), so that a late event revises the final count.
+    A window is closed when it starts before `_open_from`. Its cells stay until no source partition can deliver an event
+    for it any more (the merged horizon), so that a late event revises the final result.
     """
 
-    def __init__(self, job: WindowedCount, partition: int, sources: int, outputs: int) -> None:
-        self._job, self._partition, self._outputs = job, partition, outputs
+    def __init__(
+        self, job: Windowed, windows: Windows, table: Table, partition: int, sources: int, outputs: int
+    ) -> None:
+        self._job, self._windows, self._partition, self._outputs = job, windows, partition, outputs
         self._marks = MergedWatermarks(sources)
-        self._table: dict[int, dict[Key, int]] = {}
+        self._table = table
         self._dirty: defaultdict[int, set[Key]] = defaultdict(set)
+        self._in_flight: Mapping[int, set[Key]] = {}  # what was dirty when the last flush began, until it is committed
         self._touched: set[int] = set()  # windows that some output partition got cells for since the last flush
-        self._closed_through: int | None = None  # before the first closing: the start of the earliest window heard of
-        self._announced_from: int | None = None  # from here to _closed_through every window was announced closed
+        self._open_from: int | None = None  # before the first closing: the start of the earliest window heard of
+        self._announced_from: int | None = None  # from here to _open_from every window was announced closed
         self._announced_apart: set[int] = set()  # earlier ones that were: they closed before anyone had heard of them
         self._first_offset: dict[int, int] = {}  # window start to the changelog offset its cells begin at, or earlier
         self._counted = 0
@@ -59,28 +78,30 @@ class Merge:
         if state.outputs != self._outputs:
             raise PartitionsChangedError(self._job.partials.name, state.outputs, self._outputs)
         self._marks.watermarks, self._marks.horizons = state.watermarks, state.horizons
-        self._closed_through, self._announced_from = state.closed_through, state.announced_from
+        self._open_from, self._announced_from = state.open_from, state.announced_from
         self._counted = state.counted
         self.restore_from = state.restore_from
 
-    def restore_cells(self, records: Iterable[Record]) -> int:
-        """Takes the changelog from `restore_from` on, in offset order; the latest per key is the count.
+        if state.restore_from is not None and self._table.restore(metadata):
+            self.restore_from = None
+            self._first_offset = dict.fromkeys(self._table.windows(), state.restore_from)
 
-        Gives the number of cells that are live again.
-        """
-        gone = self._gone()
+    def restore_cells(self, records: Iterable[Record]) -> int:
+        """The latest per key is the state. Cells that the table has kept by itself are not read again."""
+        read, load, table = self._job.reads_cells, self._job.aggregation.load, self._table
+        size, gone = self._windows.size, self._gone_through()
         for record in records:
-            window, key, count = self._job.read_cell(record)
-            if window + self._job.windows.size > gone:
-                self._first_offset.setdefault(window, record.offset())
-                self._table.setdefault(window, {})[key] = count
+            start, _, key, plain = read(record)
+            if start + size > gone:
+                self._first_offset.setdefault(start, record.offset())
+                table.cells(start)[key] = load(plain)
         if self._announced_from is not None:
-            self._announced_apart = {window for window in self._table if window < self._announced_from}
-        return sum(len(cells) for cells in self._table.values())
+            self._announced_apart = {window for window in self._table.windows() if window < self._announced_from}
+        return sum(len(self._table.cells(window)) for window in self._table.windows())
 
     def process(self, records: Sequence[Record]) -> None:
         """Merges partials in offset order."""
-        table, dirty = self._table, self._dirty
+        table, dirty, merge_into = self._table, self._dirty, self._job.aggregation.merge_into
         for record in records:
             partial = decode(record.value())  # type: ignore[arg-type]  # written by stage one, never without a value
             if partial.sources != len(self._marks.watermarks):
@@ -89,20 +110,18 @@ class Merge:
             self._news = self._news or bool(partial.cells)
             self._unsaid = True
             self._touched.update(partial.windows)
-            for window, keys, counts in partial.cells:
+            self._counted += partial.events
+            for window, keys, plain in partial.cells:
                 dirty[window].update(keys)
-                cells = table.setdefault(window, {})
-                for key, count in zip(keys, counts, strict=True):
-                    cells[key] = cells.get(key, 0) + count
-                self._counted += sum(counts)
+                merge_into(table.cells(window), keys, plain)
 
     def caught_up(self, elapsed_ms: int, others: int | None) -> None:
         """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""
         self._news = self._news or self._unsaid
 
     def take(self, changelog_end: int) -> Batch | None:
-        cells, closings = self._close(changelog_end)
-        if not cells and not closings and not self._news:
+        bulks, closings = self._close(changelog_end)
+        if not bulks and not closings and not self._news:
             return None
         self._forget()
         self._news = self._unsaid = False
@@ -110,58 +129,77 @@ class Merge:
             self._outputs,
             self._marks.watermarks,
             self._marks.horizons,
-            self._closed_through,
+            self._open_from,
             self._announced_from,
             min(self._first_offset.values(), default=None),
             self._counted,
         )
         metadata = msgspec.json.encode(state).decode()
-        return Batch(closings, metadata, Bulk(self._job.output.name, self._partition, cells))
+        self._table.flush(metadata)
+        return Batch(closings, metadata, bulks)
 
-    def _close(self, changelog_end: int) -> tuple[list[tuple[bytes, bytes]], list[Produce]]:
+    def committed(self) -> None:
+        self._in_flight = {}
+        self._table.committed()
+
+    def find(self, key: Key) -> list[Found]:
+        """The key's cells, the latest window first."""
+        table, size, result = self._table, self._windows.size, self._job.aggregation.result
+        cells = ((window, table.cells(window).get(key)) for window in sorted(table.windows(), reverse=True))
+        return [Found(w, w + size, result(state), self._closed(w)) for w, state in cells if state is not None]
+
+    def pending(self, key: Key) -> bool:
+        """Whether something of the key's is not committed yet."""
+        return any(key in keys for dirty in (self._dirty, self._in_flight) for keys in dirty.values())
+
+    @property
+    def watermark(self) -> int | None:
+        """How far event time has come in this table."""
+        return self._marks.watermark
+
+    def _close(self, changelog_end: int) -> tuple[list[Bulk], list[Produce]]:
         """Dirty cells, and of the windows that close now all cells, and that they are closed."""
         dirty, self._dirty = self._dirty, defaultdict(set)
         touched, self._touched = self._touched, set()
+        self._in_flight = dirty
         for window in dirty:
             self._first_offset.setdefault(window, changelog_end)
         closing = self._advance(touched)
-        cells: list[tuple[bytes, bytes]] = []
+        on_close = self._job.emits_on_close
+        results = _Results(self._job, self._windows.size, self._table)
         for window, keys in dirty.items():
-            if window not in closing:
-                cells += self._write(window, keys)
+            if window not in closing and (not on_close or self._closed(window)):
+                results.add(window, keys, self._closed(window))
         closings = []
         for window in sorted(closing | self._unannounced(touched)):
-            own = self._table.get(window, {})
+            own = self._table.cells(window) if window in self._table.windows() else {}
             if window in closing:
-                cells += self._write(window, own)
-            key, value = self._job.closed(window, self._partition, self._outputs, len(own))
-            closings.append(Produce(self._job.closings.name, value, key, self._partition))
-        return cells, closings
-
-    def _write(self, window: int, keys: Iterable[Key]) -> list[tuple[bytes, bytes]]:
-        make, final, cells = self._job.cell, self._closed(window), self._table.get(window, {})
-        return [make(window, key, cells[key], final) for key in keys]
+                results.add(window, own, True)
+            if self._job.closings is not None:
+                key, value = closed(window, window + self._windows.size, self._partition, self._outputs, len(own))
+                closings.append(Produce(self._job.closings.name, value, key, self._partition))
+        return results.bulks(self._partition, dirty), closings
 
     def _closed(self, window: int) -> bool:
-        return self._closed_through is not None and window + self._job.windows.size <= self._closed_through
+        return self._open_from is not None and window < self._open_from
 
     def _advance(self, touched: set[int]) -> set[int]:
-        """Moves `_closed_through` to where the watermark allows; gives the starts of the windows that close."""
-        size, before = self._job.windows.size, self._closed_through
+        """Moves `_open_from` to where the watermark allows; gives the starts of the windows that close."""
+        step, before = self._windows.advance, self._open_from
         if self._announced_from is None and touched:
-            before = self._closed_through = min(touched) if before is None else min(before, *touched)
+            before = self._open_from = min(touched) if before is None else min(before, *touched)
         watermark = self._marks.watermark
         if before is None or watermark is None:
             return set()
-        through = self._job.windows.closed_before(watermark)
+        through = self._windows.open_from(watermark)
         if through <= before:
             return set()
-        first = max(before, through - EMPTY_WINDOWS * size)
+        first = max(before, through - EMPTY_WINDOWS * step)
         if self._announced_from is None or first > before:
-            self._announced_apart |= {window for window in self._table if window < first}
+            self._announced_apart |= {window for window in self._table.windows() if window < first}
             self._announced_from = first
-        self._closed_through = through
-        return {w for w in {*self._table, *touched} if before <= w < first} | set(range(first, through, size))
+        self._open_from = through
+        return {w for w in {*self._table.windows(), *touched} if before <= w < first} | set(range(first, through, step))
 
     def _unannounced(self, touched: set[int]) -> set[int]:
         """Windows that were closed before anyone had heard of them: they are announced with their first cells."""
@@ -172,16 +210,47 @@ class Merge:
         self._announced_apart |= new
         return new
 
-    def _gone(self) -> int:
-        """Windows that end at or before this are forgotten: every event for them is late."""
+    def _gone_through(self) -> int:
+        """Windows that end at or before this are forgotten: they are closed, and every event for them would be late."""
         horizon = self._marks.horizon
-        if horizon is None or self._closed_through is None:
+        if horizon is None or self._open_from is None:
             return -1
-        return min(self._job.windows.late_before(horizon), self._closed_through)
+        closed = self._open_from - self._windows.advance + self._windows.size  # where the last closed window ends
+        return min(self._windows.late_before(horizon), closed)
 
     def _forget(self) -> None:
-        gone = self._gone()
-        for window in [w for w in self._table if w + self._job.windows.size <= gone]:
-            del self._table[window]
+        size, gone = self._windows.size, self._gone_through()
+        for window in [w for w in self._table.windows() if w + size <= gone]:
+            self._table.drop(window)
             self._first_offset.pop(window, None)
-        self._announced_apart = {w for w in self._announced_apart if w + self._job.windows.size > gone}
+        self._announced_apart = {w for w in self._announced_apart if w + size > gone}
+
+
+class _Results:
+    """Collects what a flush writes: results, and the states of changed cells where a restore needs them apart."""
+
+    def __init__(self, job: Windowed, size: int, table: Table) -> None:
+        self._job, self._size, self._table = job, size, table
+        self._records: list[tuple[bytes, bytes]] = []
+        self._states: list[bytes] | None = [] if job.states_in_headers else None
+
+    def add(self, window: int, keys: Iterable[Key], final: bool) -> None:
+        """Results of these cells of a window."""
+        write, result, end = self._job.writes_cells, self._job.aggregation.result, window + self._size
+        cells = self._table.cells(window)
+        self._records += [write(window, end, key, result(cells[key]), final) for key in keys]
+        if self._states is not None:
+            dump = self._job.aggregation.dump
+            self._states += [state_bytes(window, end, key, dump(cells[key])) for key in keys]
+
+    def bulks(self, partition: int, dirty: Mapping[int, set[Key]]) -> list[Bulk]:
+        """All of them, and the states of the `dirty` cells where there is a changelog for them."""
+        job, dump = self._job, self._job.aggregation.dump
+        found = [Bulk(job.output.name, partition, self._records, self._states)] if self._records else []
+        if job.changelog is not None and dirty:
+            changed = []
+            for window, keys in dirty.items():
+                cells, end = self._table.cells(window), window + self._size
+                changed += [(cell_key(window, key), state_bytes(window, end, key, dump(cells[key]))) for key in keys]
+            found.append(Bulk(job.changelog.name, partition, changed))
+        return found

@@ -1,30 +1,34 @@
 """Partial results on their way from the combining stage to the merging one (Flink: local-global aggregation).
 
-One flush of a source partition gives one partial, or several where it is large, to every output partition, also to
-those that get no cells: the watermark travels in it. Which output partition owns a key is CRC-32 of the key modulo
-their number: the same in every process and for ever, which `hash()` is not.
+One flush of a source partition gives one partial, or several where it is large, to each output partition that it has
+cells for, and to all of them where windows close or are new: the watermark travels in it. Which output partition owns a
+key is CRC-32 of the key modulo their number: the same in every process and for ever, which `hash()` is not.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-Key = tuple[str, ...]
+from streams.engine.aggregation import Key
+
 Piece = tuple[int, list[Key], list[Any]]
 
-#: How many cells a partial holds at most. 2 000 cells of two 128-character ids are 2 MB at most: the topic takes them.
-CELLS = 2000
+#: How much a partial holds at most, in cells' weights: 2 000 counts of keys of 1 024 characters are 8 MB at most, which
+#: the topic takes.
+ROOM = 2000
 
 
 class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one source partition has counted since its last flush, for one output partition.
 
-    `windows` are the starts of all windows that any output partition gets cells for, so that each of them closes the
-    same windows. `cells` are (window start, keys, their aggregates). `watermark` and `horizon` as in `watermarks`.
+    `windows` are the starts of the windows that this source partition has cells for and had none before, whichever
+    output partition owns them, so that each of them closes the same windows. `cells` are (window start, keys, their
+    plain states); sessions are all in window 0, as lists of [first, last, plain state]. `events` is how many events are
+    in this and the partials before it of the same flush. `watermark` and `horizon` as in `watermarks`.
     """
 
     source: int
@@ -33,6 +37,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     horizon: int | None
     windows: list[int]
     cells: list[Piece]
+    events: int
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -48,47 +53,63 @@ def owner(key: Key, partitions: int) -> int:
     return zlib.crc32("\0".join(key).encode()) % partitions
 
 
-def split(
-    source: int,
-    sources: int,
-    watermark: int | None,
-    horizon: int | None,
-    counts: Mapping[int, Mapping[Key, Any]],
-    partitions: int,
-) -> Iterator[tuple[int, Partial]]:
-    """Partials for each output partition: `counts` is window start to key to aggregate.
+class Share:
+    """What one flush has for one output partition."""
 
-    Of several for one partition only the last says how far event time has come: what closes a window follows all that
-    the flush has for it.
+    def __init__(self) -> None:
+        self.groups: list[list[Piece]] = [[]]
+        self.events = 0
+        self._room = ROOM
+
+    def add(self, starts: Iterable[int], keys: list[Key], plain: list[Any], weigh: Callable[[Any], int] | None) -> None:
+        """Puts cells of these windows into the groups, of which none holds more than ROOM (or a single cell)."""
+        for piece, weight in _pieces(keys, plain, weigh):
+            for start in starts:
+                if weight > self._room and self.groups[-1]:
+                    self.groups.append([])
+                    self._room = ROOM
+                self.groups[-1].append((start, *piece))
+                self._room -= weight
+
+
+def split(
+    cells: Mapping[int, Mapping[Key, Any]],
+    starts: Callable[[int], Sequence[int]],
+    events: Callable[[Iterable[Any]], int],
+    weigh: Callable[[Any], int] | None,
+    partitions: int,
+) -> list[Share]:
+    """Each output partition's share of `cells`, which are pane start to key to plain state. `starts` gives the windows of
+    a pane, `events` how many events are in plain states, `weigh` the weight of one; None: all weigh 1.
     """
-    windows = sorted(counts)
-    cells: list[list[Piece]] = [[] for _ in range(partitions)]
-    for window in windows:
+    shares = [Share() for _ in range(partitions)]
+    for pane in sorted(cells):
         keys: list[list[Key]] = [[] for _ in range(partitions)]
         values: list[list[Any]] = [[] for _ in range(partitions)]
-        for key, value in counts[window].items():
+        for key, value in cells[pane].items():
             partition = owner(key, partitions)
             keys[partition].append(key)
             values[partition].append(value)
-        for partition in range(partitions):
-            for at in range(0, len(keys[partition]), CELLS):
-                piece = window, keys[partition][at : at + CELLS], values[partition][at : at + CELLS]
-                cells[partition].append(piece)
-    for partition, own in enumerate(cells):
-        *before, last = _grouped(own)
-        for group in before:
-            yield partition, Partial(source, sources, None, None, [], group)
-        yield partition, Partial(source, sources, watermark, horizon, windows, last)
+        for partition, share in enumerate(shares):
+            if keys[partition]:
+                share.events += events(values[partition])
+                share.add(starts(pane), keys[partition], values[partition], weigh)
+    return shares
 
 
-def _grouped(pieces: list[Piece]) -> list[list[Piece]]:
-    """The pieces in groups that together hold no more than CELLS; at least one group."""
-    groups: list[list[Piece]] = [[]]
-    room = CELLS
-    for piece in pieces:
-        if room < len(piece[1]):
-            groups.append([])
-            room = CELLS
-        groups[-1].append(piece)
-        room -= len(piece[1])
-    return groups
+def _pieces(
+    keys: list[Key], plain: list[Any], weigh: Callable[[Any], int] | None
+) -> Iterable[tuple[tuple[list[Key], list[Any]], int]]:
+    """The cells in pieces that weigh no more than ROOM each (or are a single cell), with their weights."""
+    if weigh is None:
+        for at in range(0, len(keys), ROOM):
+            yield (keys[at : at + ROOM], plain[at : at + ROOM]), len(keys[at : at + ROOM])
+        return
+    begin = total = 0
+    for at, one in enumerate(plain):
+        weight = weigh(one)
+        if total and total + weight > ROOM:
+            yield (keys[begin:at], plain[begin:at]), total
+            begin, total = at, 0
+        total += weight
+    yield (keys[begin:], plain[begin:]), total

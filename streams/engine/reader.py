@@ -7,16 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from infra.config import Config
 from infra.errors import RetryableError
 from infra.kafka import consumer, translate
-from streams.engine.combine import CombineState, others_watermark
 from streams.engine.errors import EngineError, OffsetLostError
-from streams.engine.job import WindowedCount
+from streams.engine.job import Job
 from streams.engine.offsets import Group
 from streams.engine.records import Record
 from streams.engine.task import Task
@@ -52,7 +50,7 @@ class Slice(NamedTuple):
 class Reader:
     """One librdkafka consumer over the partitions of the living tasks, and the view that is caught up before them."""
 
-    def __init__(self, config: Config, job: WindowedCount, group: Group, counts: Mapping[str, int]) -> None:
+    def __init__(self, config: Config, job: Job, group: Group, counts: Mapping[str, int]) -> None:
         self._config, self._job, self._group, self._counts = config, job, group, counts
         self._consumer: Consumer = consumer(
             config, job.name, **{"enable.partition.eof": True, "queued.min.messages": 50_000, "fetch.wait.max.ms": 100}
@@ -164,4 +162,4 @@ class Reader:
 
     def _others(self) -> int | None:
         committed = self._group.committed(self._job.source.name, self._counts[self._job.source.name])
-        return others_watermark([msgspec.json.decode(m, type=CombineState) for _, m in committed.values()])
+        return self._job.others([metadata for _, metadata in committed.values()])

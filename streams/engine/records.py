@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from schemas.dead_letters import Headers
+
+
+#: The header of a result that holds its cell's state, where the value alone does not say it.
+STATE = "weir-state"
+#: `Stage.restore_from` of a stage that needs its whole changelog: a compacted one.
+FROM_START = -1
 
 
 class Record(Protocol):
@@ -32,11 +38,15 @@ class Produce(NamedTuple):
 
 
 class Bulk(NamedTuple):
-    """Many records of one partition: (key, value) each."""
+    """Many records of one partition: (key, value) each; value None is a tombstone.
+
+    `states`, one per record, are what a restore needs and the value does not say; they go into the header `STATE`.
+    """
 
     topic: str
     partition: int
-    records: Sequence[tuple[bytes, bytes]]
+    records: Sequence[tuple[bytes, bytes | None]]
+    states: Sequence[bytes] | None = None
 
 
 class Batch(NamedTuple):
@@ -47,7 +57,7 @@ class Batch(NamedTuple):
 
     produce: Sequence[Produce]
     metadata: str
-    bulk: Bulk | None = None
+    bulks: Sequence[Bulk] = ()
 
 
 class Stage(Protocol):
@@ -55,10 +65,18 @@ class Stage(Protocol):
 
     Not thread-safe: `process` and `take` are called in turn. After `take` the stage holds nothing that was not handed
     out; what it handed out either commits, or the stage is thrown away and a new one is restored.
+
+    `restore_from`, known after `restore`, is the changelog offset from which `restore_cells` wants records: None where
+    it wants none, FROM_START where it wants all that the topic holds.
     """
+
+    restore_from: int | None
 
     def restore(self, metadata: str | None) -> None:
         """Takes up what the last committed offset remembers; None where nothing was ever committed."""
+
+    def restore_cells(self, records: Iterable[Record]) -> int:
+        """Takes the changelog from `restore_from` on, in offset order; gives how many entries are live again."""
 
     def process(self, records: Sequence[Record]) -> None:
         """Takes records in offset order."""
@@ -71,3 +89,6 @@ class Stage(Protocol):
 
     def take(self, changelog_end: int) -> Batch | None:
         """What is to be written now; None where there is nothing. `changelog_end` is the next offset there."""
+
+    def committed(self) -> None:
+        """What `take` handed out last is committed. Called before the next `take`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -23,6 +23,14 @@ class Screen:
         self._routed = Routed()
         self._aside: list[Produce] = []
         self._news = False
+        self.restore_from: int | None = None
+
+    def restore_cells(self, records: Iterable[Record]) -> int:
+        """Nothing: there is no state but the ledger."""
+        return 0
+
+    def committed(self) -> None:
+        """Nothing is kept until then."""
 
     def restore(self, metadata: str | None) -> None:
         if metadata is not None:

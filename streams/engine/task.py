@@ -22,9 +22,8 @@ from streams.engine.errors import (
     StateWithoutOffsetError,
     TransactionAbortedError,
 )
-from streams.engine.merge import Merge
 from streams.engine.offsets import Group, read_to
-from streams.engine.records import Batch, Record, Stage
+from streams.engine.records import FROM_START, Batch, Record, Stage
 from streams.engine.transactions import TransactionalProducer
 
 log = structlog.get_logger(__name__)
@@ -90,10 +89,11 @@ class Task:
             self.position = offset
             reached("restore", self.topic)
             self._restore_cells()
-        elif not committed and self._changelog_end > 0:
+        elif not committed and self._changelog_end > self._changelog_first():
             raise StateWithoutOffsetError(
                 f"{self._changelog}[{self.partition}] holds results, but group {self._config.topic(self._job)} has no "
-                f"committed offset for {self.topic}: starting from the beginning would count twice"
+                f"committed offset for {self.topic}: starting from the beginning would count twice; "
+                f"`weir reset {self._job}` drops both"
             )
         else:
             self.stage.restore(None)
@@ -153,6 +153,7 @@ class Task:
                 commit = loop.run_in_executor(None, self._commit, batch, self.position)
                 await asyncio.wait_for(commit, COMMIT_S)
                 self._committed = True
+                self.stage.committed()
             except TimeoutError:
                 if not self.closed:
                     self._fail(InDoubtError(f"{self.topic}[{self.partition}]: no commit within {COMMIT_S:.0f} s"))
@@ -182,14 +183,19 @@ class Task:
             self._changelog_asked = time.monotonic()
             self._changelog_end = self._group.ends(self._changelog, self.partition)[1]
 
+    def _changelog_first(self) -> int:
+        return self._group.ends(self._changelog, self.partition)[0] if self._changelog is not None else 0
+
     def _restore_cells(self) -> None:
-        if isinstance(self.stage, Merge) and self._changelog and self.stage.restore_from is not None:
+        if self._changelog is not None and self.stage.restore_from is not None:
             begun = time.monotonic()
-            start, topic = self.stage.restore_from, self._changelog
-            if (first := self._group.ends(topic, self.partition)[0]) > start:
+            start, topic, first = self.stage.restore_from, self._changelog, self._changelog_first()
+            if start == FROM_START:
+                start = first
+            if first > start:
                 raise OffsetLostError(
                     f"{topic}[{self.partition}] begins at offset {first}, and live windows began at {start}: counts "
-                    f"that are still needed were deleted; keep the topic longer than WEIR_LINKS_RETENTION"
+                    f"that are still needed were deleted; keep the topic longer than windows are retained"
                 )
             cells = self.stage.restore_cells(
                 read_to(self._config, topic, self.partition, start, self._changelog_end, lambda: self.closed)

@@ -16,7 +16,7 @@ from infra.config import Config
 from infra.kafka import producer, translate
 from streams.engine.crash_points import reached
 from streams.engine.errors import EngineError, FencedError, InDoubtError, StoppedError, TransactionAbortedError
-from streams.engine.records import Batch, Bulk
+from streams.engine.records import STATE, Batch, Bulk
 
 #: A crashed owner's open transaction blocks readers until the broker ends it: keep it short.
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -70,8 +70,8 @@ class TransactionalProducer:
             self._retry(self._producer.begin_transaction)
             for record in batch.produce:
                 self._produce(record.topic, record.value, record.key, record.partition, record.headers)
-            if batch.bulk is not None:
-                self._produce_bulk(batch.bulk)
+            for bulk in batch.bulks:
+                self._produce_bulk(bulk)
             reached("after-produce", topic)
             self._retry(lambda: self._producer.send_offsets_to_transaction([source], group, 5))
             reached("after-offsets", topic)
@@ -97,6 +97,10 @@ class TransactionalProducer:
 
     def _produce_bulk(self, bulk: Bulk) -> None:
         name, partition = self._config.topic(bulk.topic), bulk.partition
+        if bulk.states is not None:
+            for (key, value), state in zip(bulk.records, bulk.states, strict=True):
+                self._produce(bulk.topic, value, key, partition, [(STATE, state)])
+            return
         produce = self._producer.produce
         for key, value in bulk.records:
             try:

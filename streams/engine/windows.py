@@ -1,4 +1,4 @@
-"""Tumbling windows of event time, and when they close and are forgotten. All times are epoch milliseconds.
+"""Windows of event time, and when they close and are forgotten. All times are epoch milliseconds.
 
         end of window      end + grace                      end + retention
 ──┬──────────┬───────────────┬────────────────────────────────┬────────▶ event time
@@ -8,34 +8,128 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Windows(Protocol):
+    """Windows aligned to the epoch. Events are counted per pane, the largest span that windows never cut in two
+    (Li et al., No pane, no gain, 2005); a window's aggregate is that of its panes.
+    """
+
+    @property
+    def size(self) -> int:
+        """How long a window is."""
+
+    @property
+    def advance(self) -> int:
+        """How much later the next window starts."""
+
+    @property
+    def pane(self) -> int:
+        """How long a pane is; panes are aligned to the epoch."""
+
+    @property
+    def grace(self) -> int: ...
+    @property
+    def retention(self) -> int: ...
+
+    def starts(self, pane: int) -> Sequence[int]:
+        """The starts of the windows that the pane starting at `pane` belongs to."""
+
+    def open_from(self, watermark: int) -> int:
+        """The start of the earliest window that is open at `watermark`: its end plus grace has not been passed."""
+
+    def late_before(self, watermark: int) -> int:
+        """An event older than this is late for a partition whose watermark this is."""
 
 
 @dataclass(frozen=True)
 class TumblingWindows:
-    """Windows [start, start + size) aligned to the epoch, each event in exactly one."""
+    """Windows [start, start + size), each event in exactly one."""
 
     size: int
     grace: int
     retention: int
 
-    def start(self, timestamp: int) -> int:
-        """The start of the window that an event falls into.
+    @property
+    def advance(self) -> int:
+        return self.size
 
-        >>> TumblingWindows(60_000, 5_000, 600_000).start(119_999)
-        60000
+    @property
+    def pane(self) -> int:
+        return self.size
+
+    def starts(self, pane: int) -> Sequence[int]:
+        return (pane,)
+
+    def open_from(self, watermark: int) -> int:
         """
-        return timestamp - timestamp % self.size
-
-    def closed_before(self, watermark: int) -> int:
-        """The end of the newest window that is closed at `watermark`: its end plus grace has been passed.
-
         >>> w = TumblingWindows(60_000, 5_000, 600_000)
-        >>> w.closed_before(124_999), w.closed_before(125_000)
+        >>> w.open_from(124_999), w.open_from(125_000)
         (60000, 120000)
         """
-        return self.start(watermark - self.grace)
+        return _aligned(watermark - self.grace, self.size)
 
     def late_before(self, watermark: int) -> int:
-        """An event older than this is late for a partition whose watermark this is."""
         return watermark - self.retention
+
+
+@dataclass(frozen=True)
+class HoppingWindows:
+    """Windows [start, start + size), one starting every `advance` ≤ size: each event in size / advance of them."""
+
+    size: int
+    advance: int
+    grace: int
+    retention: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.advance <= self.size:
+            raise ValueError(f"windows of {self.size} ms cannot start every {self.advance} ms")
+
+    @property
+    def pane(self) -> int:
+        return math.gcd(self.size, self.advance)
+
+    def starts(self, pane: int) -> Sequence[int]:
+        """
+        >>> HoppingWindows(60_000, 20_000, 0, 0).starts(120_000)
+        range(80000, 120001, 20000)
+        """
+        last = _aligned(pane, self.advance)
+        first = _aligned(pane + self.pane - self.size + self.advance - 1, self.advance)
+        return range(max(first, 0), last + 1, self.advance)
+
+    def open_from(self, watermark: int) -> int:
+        """
+        >>> w = HoppingWindows(60_000, 20_000, 5_000, 600_000)
+        >>> w.open_from(124_999), w.open_from(125_000)
+        (60000, 80000)
+        """
+        return _aligned(watermark - self.grace - self.size, self.advance) + self.advance
+
+    def late_before(self, watermark: int) -> int:
+        return watermark - self.retention
+
+
+@dataclass(frozen=True)
+class SessionWindows:
+    """A session per key: events that are at most `gap` apart. It spans its first to its last event, both included."""
+
+    gap: int
+    grace: int
+    retention: int
+
+    def open_from(self, watermark: int) -> int:
+        """A session that ends before this is closed: no event that would prolong it is in grace any more."""
+        return watermark - self.grace - self.gap
+
+    def late_before(self, watermark: int) -> int:
+        return watermark - self.retention
+
+
+def _aligned(time: int, step: int) -> int:
+    return time - time % step

@@ -11,14 +11,14 @@ import faust
 from infra.config import Config
 from infra.status import StatusFile
 from streams.engine.app import app_for
-from streams.engine.job import WindowedCount
+from streams.engine.job import Job
 
 #: How many objects may be made between two looks for cycles. At the default of 700, a flush's cells, which hold no
 #: cycles, are looked through again and again.
 GARBAGE = 100_000
 
 
-def run(config: Config, job: WindowedCount, status: StatusFile) -> None:
+def run(config: Config, job: Job, status: StatusFile) -> None:
     """Runs until SIGINT or SIGTERM, then leaves the group and exits. Does not return."""
     gc.set_threshold(GARBAGE)
     app = app_for(config, job)

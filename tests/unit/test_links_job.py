@@ -303,7 +303,7 @@ def test_a_partition_that_never_had_an_event_lets_old_windows_be_forgotten_also_
 
 
 def test_a_flush_that_needs_several_partials_closes_nothing_before_its_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partials, "CELLS", 1)
+    monkeypatch.setattr(partials, "ROOM", 1)
     h = harness()
     h.send("relations", {"parent": "zoo", "child": "z"}, BASE)
     for source in ("cart", "pay", "z"):

@@ -1,0 +1,31 @@
+"""All that a job is written with: `streams/links.py` is one. How to write another: docs/tutorial/add-a-count.md."""
+
+from streams.engine.aggregates import Aggregate, Avg, Count, Distinct, Max, Min, Quantiles, Sum
+from streams.engine.aggregation import Key
+from streams.engine.job import Job, View
+from streams.engine.records import Record
+from streams.engine.rows import State, window
+from streams.engine.windowed import Emit, Windowed
+from streams.engine.windows import HoppingWindows, SessionWindows, TumblingWindows
+
+__all__ = [
+    "Aggregate",
+    "Avg",
+    "Count",
+    "Distinct",
+    "Emit",
+    "HoppingWindows",
+    "Job",
+    "Key",
+    "Max",
+    "Min",
+    "Quantiles",
+    "Record",
+    "SessionWindows",
+    "State",
+    "Sum",
+    "TumblingWindows",
+    "View",
+    "Windowed",
+    "window",
+]

@@ -1,0 +1,140 @@
+"""How the events of a cell become its state, and states become one. A cell is one key in one window.
+
+A state is what stage two keeps. Between the stages and in the changelog it travels *plain*: as what msgpack can write.
+`Counts` is by far the most frequent and has nothing but an integer; `Several` is any set of aggregates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from operator import attrgetter
+from typing import Any, Protocol
+
+from streams.engine.aggregates import Aggregate
+
+Key = tuple[str, ...]
+
+
+class Aggregation(Protocol):
+    """What a windowed job computes per cell."""
+
+    def rows(self, elements: Sequence[Any]) -> Sequence[Any]:
+        """What is kept of each element until it is folded. Raises PoisonError where one cannot be aggregated."""
+
+    def fold(self, rows: Sequence[Any]) -> Any:
+        """The plain state of these rows, at least one."""
+
+    def merge_into(self, cells: MutableMapping[Key, Any], keys: Sequence[Key], plain: Sequence[Any]) -> None:
+        """Adds plain states to the cells of a window."""
+
+    def add(self, state: Any, plain: Any) -> Any:
+        """The state with a plain one added; None: nothing yet."""
+
+    def dump(self, state: Any) -> Any:
+        """The state, plain."""
+
+    def load(self, plain: Any) -> Any:
+        """What was dumped."""
+
+    def result(self, state: Any) -> Any:
+        """What is said of a cell: an int where events are counted and no more, else a value per aggregate's name."""
+
+    def events(self, plain: Iterable[Any]) -> int:
+        """How many events are in all these plain states."""
+
+    def weight(self, plain: Any) -> int:
+        """How much room a plain state takes, in units of about 500 bytes."""
+
+
+class Counts:
+    """The number of events, alone."""
+
+    def rows(self, elements: Sequence[Any]) -> Sequence[Any]:
+        return elements
+
+    def fold(self, rows: Sequence[Any]) -> int:
+        return len(rows)
+
+    def merge_into(self, cells: MutableMapping[Key, int], keys: Sequence[Key], plain: Sequence[int]) -> None:
+        get = cells.get
+        for key, count in zip(keys, plain, strict=True):
+            cells[key] = get(key, 0) + count
+
+    def add(self, state: int | None, plain: int) -> int:
+        return plain + (state or 0)
+
+    def dump(self, state: int) -> int:
+        return state
+
+    def load(self, plain: int) -> int:
+        return plain
+
+    def result(self, state: int) -> int:
+        return state
+
+    def events(self, plain: Iterable[int]) -> int:
+        return sum(plain)
+
+    def weight(self, plain: int) -> int:
+        return 1
+
+
+class Several:
+    """Aggregates by name. A state is a list: the number of events, then each aggregate's own."""
+
+    def __init__(self, aggregates: Mapping[str, Aggregate]) -> None:
+        self._names = list(aggregates)
+        self._aggregates = list(aggregates.values())
+        fields = list(dict.fromkeys(a.field for a in self._aggregates if a.field is not None))
+        self._getters = [_getter(field) for field in fields]
+        self._columns = [None if a.field is None else fields.index(a.field) for a in self._aggregates]
+        # Several aggregates of one field that take the same values need one look at them.
+        placed = zip(self._aggregates, self._columns, strict=True)
+        self._checks = list(dict.fromkeys((a.check_all, c) for a, c in placed if c is not None))
+
+    def rows(self, elements: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+        columns = [[get(element) for element in elements] for get in self._getters]
+        for check, column in self._checks:
+            check(columns[column])
+        return list(zip(*columns, strict=True)) if columns else [()] * len(elements)
+
+    def fold(self, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+        columns = list(zip(*rows, strict=True))
+        return [
+            len(rows),
+            *(
+                aggregate.dump(aggregate.fold(None, rows if column is None else columns[column]))
+                for aggregate, column in zip(self._aggregates, self._columns, strict=True)
+            ),
+        ]
+
+    def merge_into(self, cells: MutableMapping[Key, Any], keys: Sequence[Key], plain: Sequence[Any]) -> None:
+        for key, one in zip(keys, plain, strict=True):
+            cells[key] = self.add(cells.get(key), one)
+
+    def add(self, state: list[Any] | None, plain: list[Any]) -> list[Any]:
+        other = self.load(plain)
+        if state is None:
+            return other
+        merged = (a.merge(x, y) for a, x, y in zip(self._aggregates, state[1:], other[1:], strict=True))
+        return [state[0] + other[0], *merged]
+
+    def dump(self, state: list[Any]) -> list[Any]:
+        return [state[0], *(a.dump(one) for a, one in zip(self._aggregates, state[1:], strict=True))]
+
+    def load(self, plain: list[Any]) -> list[Any]:
+        return [plain[0], *(a.load(one) for a, one in zip(self._aggregates, plain[1:], strict=True))]
+
+    def result(self, state: list[Any]) -> dict[str, Any]:
+        found = zip(self._names, self._aggregates, state[1:], strict=True)
+        return {name: aggregate.result(one) for name, aggregate, one in found}
+
+    def events(self, plain: Iterable[list[Any]]) -> int:
+        return sum(one[0] for one in plain)
+
+    def weight(self, plain: list[Any]) -> int:
+        return 1 + sum(len(one) for one in plain if isinstance(one, (bytes, str))) // 500
+
+
+def _getter(field: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return attrgetter(field) if isinstance(field, str) else field

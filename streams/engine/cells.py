@@ -1,0 +1,141 @@
+"""What stage one keeps between two flushes: what it has of each cell, as it came."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from streams.engine.aggregation import Aggregation, Counts, Key
+from streams.engine.windows import SessionWindows, Windows
+
+#: So many rows are kept before they are folded, whatever the linger: what a job may hold of its events in memory.
+ROWS = 100_000
+
+
+class Cells(Protocol):
+    """Collects rows (`Aggregation.rows`) with their keys and timestamps (epoch ms)."""
+
+    def add(self, keys: Sequence[Key], times: Sequence[int], rows: Sequence[Any], first: int, last: int) -> None:
+        """Takes rows whose timestamps lie between `first` and `last`."""
+
+    def take(self) -> Mapping[int, Mapping[Key, Any]]:
+        """Pane start to key to plain state, of all since the last `take`. A key's sessions are all in pane 0."""
+
+
+def cells_for(windows: Windows | SessionWindows, aggregation: Aggregation) -> Cells:
+    """The fastest that does it."""
+    if isinstance(windows, SessionWindows):
+        return SessionCells(windows.gap, aggregation)
+    return CountCells(windows.pane) if isinstance(aggregation, Counts) else GroupCells(windows.pane, aggregation)
+
+
+class CountCells:
+    """Counts at once."""
+
+    def __init__(self, pane: int) -> None:
+        self._pane = pane
+        self._counts: defaultdict[int, Counter[Key]] = defaultdict(Counter)
+
+    def add(self, keys: Sequence[Key], times: Sequence[int], rows: Sequence[Any], first: int, last: int) -> None:
+        pane = self._pane
+        start = first - first % pane
+        if last < start + pane:
+            self._counts[start].update(keys)
+        else:
+            for key, time in zip(keys, times, strict=True):
+                self._counts[time - time % pane][key] += 1
+
+    def take(self) -> Mapping[int, Mapping[Key, Any]]:
+        counts, self._counts = self._counts, defaultdict(Counter)
+        return counts
+
+
+class GroupCells:
+    """Keeps rows by cell, and folds many at a time: an aggregate is much faster over a column than row by row."""
+
+    def __init__(self, pane: int, aggregation: Aggregation) -> None:
+        self._pane, self._aggregation = pane, aggregation
+        self._groups: defaultdict[int, defaultdict[Key, list[Any]]] = defaultdict(_groups)
+        self._folded: dict[int, dict[Key, Any]] = {}
+        self._rows = 0
+
+    def add(self, keys: Sequence[Key], times: Sequence[int], rows: Sequence[Any], first: int, last: int) -> None:
+        pane = self._pane
+        start = first - first % pane
+        if last < start + pane:
+            groups = self._groups[start]
+            for key, row in zip(keys, rows, strict=True):
+                groups[key].append(row)
+        else:
+            for key, time, row in zip(keys, times, rows, strict=True):
+                self._groups[time - time % pane][key].append(row)
+        self._rows += len(rows)
+        if self._rows > ROWS:
+            self._fold()
+
+    def _fold(self) -> None:
+        aggregation = self._aggregation
+        groups, self._groups, self._rows = self._groups, defaultdict(_groups), 0
+        for start, cells in groups.items():
+            folded = self._folded.setdefault(start, {})
+            for key, rows in cells.items():
+                plain = aggregation.fold(rows)
+                before = folded.get(key)
+                folded[key] = plain if before is None else _added(aggregation, before, plain)
+
+    def take(self) -> Mapping[int, Mapping[Key, Any]]:
+        self._fold()
+        folded, self._folded = self._folded, {}
+        return folded
+
+
+class SessionCells:
+    """Keeps rows by key, and finds the sessions among them at the end: [first, last, plain state] each, in order."""
+
+    def __init__(self, gap: int, aggregation: Aggregation) -> None:
+        self._gap, self._aggregation = gap, aggregation
+        self._groups: defaultdict[Key, list[tuple[int, Any]]] = defaultdict(list)
+        self._folded: dict[Key, list[list[Any]]] = {}
+        self._rows = 0
+
+    def add(self, keys: Sequence[Key], times: Sequence[int], rows: Sequence[Any], first: int, last: int) -> None:
+        groups = self._groups
+        for key, time, row in zip(keys, times, rows, strict=True):
+            groups[key].append((time, row))
+        self._rows += len(rows)
+        if self._rows > ROWS:
+            self._fold()
+
+    def _fold(self) -> None:
+        groups, self._groups, self._rows = self._groups, defaultdict(list), 0
+        for key, rows in groups.items():
+            self._folded.setdefault(key, []).extend(self._sessions(rows))
+
+    def _sessions(self, rows: list[tuple[int, Any]]) -> list[list[Any]]:
+        rows.sort(key=_time)
+        found: list[list[Any]] = []
+        begin = 0
+        for at in range(1, len(rows) + 1):
+            if at == len(rows) or rows[at][0] - rows[at - 1][0] > self._gap:
+                plain = self._aggregation.fold([row for _, row in rows[begin:at]])
+                found.append([rows[begin][0], rows[at - 1][0], plain])
+                begin = at
+        return found
+
+    def take(self) -> Mapping[int, Mapping[Key, Any]]:
+        self._fold()
+        folded, self._folded = self._folded, {}
+        return {0: folded} if folded else {}
+
+
+def _groups() -> defaultdict[Key, list[Any]]:
+    return defaultdict(list)
+
+
+def _added(aggregation: Aggregation, before: Any, plain: Any) -> Any:
+    return aggregation.dump(aggregation.add(aggregation.load(before), plain))
+
+
+def _time(row: tuple[int, Any]) -> int:
+    return row[0]

@@ -1,0 +1,226 @@
+"""The windowed job: aggregates per key and window of event time, exactly once, in two stages."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.codec import Decoder
+from schemas.dead_letters import Reason
+from schemas.errors import PoisonError
+from schemas.topics import Topic
+from streams.engine.aggregates import Aggregate
+from streams.engine.aggregation import Aggregation, Counts, Key, Several
+from streams.engine.combine import Combine, CombineState, others_watermark
+from streams.engine.errors import EngineError
+from streams.engine.job import Tally, TaskTopic, View
+from streams.engine.ledger import Routed
+from streams.engine.merge import Merge, MergeState
+from streams.engine.records import Record, Stage
+from streams.engine.rows import State, Write, read_state, writer
+from streams.engine.screen import Screen
+from streams.engine.tables import MemoryTable
+from streams.engine.windows import SessionWindows, Windows
+
+#: How long a key may be, all its parts together, in characters: 2 000 of them fit a partial.
+KEY = 1024
+
+
+class Emit(enum.Enum):
+    """When results are written."""
+
+    CHANGES = "changes"  # at every flush, those that changed; once more, final, when the window closes
+    CLOSED = "closed"  # when the window closes; after it, only where a late event revises a result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windowed:
+    """Aggregates the events of topic `source` per key and window into topic `output`.
+
+    `key` names the attributes of an element that are its key, or gives a key (a tuple of strings) for an element. Where
+    that is not fast enough or needs the time, `keys` gives the keys of many elements at their timestamps (epoch ms).
+    Both raise PoisonError for an element that has none; `keys` answers for keys of bounded length.
+
+    `aggregates` by name, as the results call them; none: events are counted. `partials` is an internal topic of the
+    job's own with as many partitions as `output`. `changelog` is what state is restored from; None, which Emit.CLOSED
+    does not allow: `output` itself, which saves a write for every change. `closings`: where each partition of the output
+    says that it has closed a window, if anybody wants to know when a window is whole.
+
+    `write` makes a result's record of (window start, its end, key, result, final); None: JSON, with the key's parts by the
+    names that `key` gives. `read` makes (start, end, key, state) of a result again, where counts are all there is; None:
+    the state travels in a header. `view` is a topic that every worker holds whole before it looks at an event.
+
+    `max_skew` (ms): how far ahead of the clock an event may be. `linger` (ms): the longest time between two transactions
+    under load. `store`: where stage two keeps its table, "memory" or "rocksdb"; the semantics are the same.
+    """
+
+    name: str
+    source: Topic
+    windows: Windows | SessionWindows
+    partials: Topic
+    output: Topic
+    key: Sequence[str] | Callable[[Any], Key] | None = None
+    keys: Callable[[Sequence[Any], Sequence[int]], Sequence[Key]] | None = None
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
+    changelog: Topic | None = None
+    closings: Topic | None = None
+    write: Write | None = None
+    read: Callable[[Record], State] | None = None
+    emit: Emit = Emit.CHANGES
+    view: View | None = None
+    max_skew: int = 300_000
+    linger: int = 200
+    store: str = "memory"
+
+    def __post_init__(self) -> None:
+        if (self.key is None) == (self.keys is None):
+            raise ValueError(f"job {self.name}: give either key or keys")
+        if self.source.value is None:
+            raise ValueError(f"job {self.name}: topic {self.source.name} has no type to decode")
+        if self.emit is Emit.CLOSED and self.changelog is None:
+            raise ValueError(f"job {self.name}: results on close alone hold no state, so it needs a changelog")
+        if self.read is not None and (self.aggregates or self.changelog):
+            raise ValueError(f"job {self.name}: only counts can be read from results")
+        if self.closings is not None and isinstance(self.windows, SessionWindows):
+            raise ValueError(f"job {self.name}: sessions close one by one, so there are no closings")
+        if self.windows.retention < self.windows.grace:
+            raise ValueError(f"job {self.name}: a window must be kept for its grace at least")
+        if self.store not in ("memory", "rocksdb"):
+            raise ValueError(f"job {self.name}: there is no store {self.store!r}")
+
+    @cached_property
+    def decoder(self) -> Decoder[Any]:
+        """What turns the source's records into elements."""
+        decoder = self.source.decoder()
+        assert decoder is not None
+        return decoder
+
+    @cached_property
+    def aggregation(self) -> Aggregation:
+        """The aggregates as one."""
+        return Several(self.aggregates) if self.aggregates else Counts()
+
+    @cached_property
+    def keys_of(self) -> Callable[[Sequence[Any], Sequence[int]], Sequence[Key]]:
+        """The keys of elements at their timestamps."""
+        if self.keys is not None:
+            return self.keys
+        assert self.key is not None
+        if callable(self.key):
+            return _bounded(self.key)
+        if len(self.key) == 1:
+            return _bounded(lambda element, get=attrgetter(*self.key): (get(element),))  # type: ignore[misc]
+        return _bounded(attrgetter(*self.key))
+
+    @cached_property
+    def starts(self) -> Callable[[int], Sequence[int]]:
+        """The windows of a pane; sessions are all in one."""
+        return (lambda pane: (pane,)) if isinstance(self.windows, SessionWindows) else self.windows.starts
+
+    @cached_property
+    def events(self) -> Callable[[Iterable[Any]], int]:
+        """How many events are in plain states, of which each is a list of sessions where windows are that."""
+        events = self.aggregation.events
+        if isinstance(self.windows, SessionWindows):
+            return lambda plain: events(one for sessions in plain for _, _, one in sessions)
+        return events
+
+    @cached_property
+    def weigh(self) -> Callable[[Any], int] | None:
+        """What plain states weigh in a partial; None: 1 each."""
+        weight = self.aggregation.weight
+        if isinstance(self.windows, SessionWindows):
+            return lambda sessions: sum(weight(one) for _, _, one in sessions)
+        return weight if self.aggregates else None
+
+    @property
+    def emits_on_close(self) -> bool:
+        """Whether a result is written only when its window closes."""
+        return self.emit is Emit.CLOSED
+
+    @property
+    def states_in_headers(self) -> bool:
+        """Whether a result carries its cell's state, for want of a changelog and of a value that says it."""
+        return self.changelog is None and self.read is None
+
+    @cached_property
+    def writes_cells(self) -> Write:
+        """Key and value of a result's record."""
+        names = None if self.key is None or callable(self.key) else list(self.key)
+        return self.write or writer(names)
+
+    @cached_property
+    def reads_cells(self) -> Callable[[Record], State]:
+        """A record of the changelog as the cell that it holds."""
+        return self.read or read_state
+
+    # What follows is what the engine asks of any job.
+
+    @property
+    def tasks(self) -> Sequence[TaskTopic]:
+        found = [
+            TaskTopic(self.source, "combine", source=True),
+            TaskTopic(self.partials, "merge", self.changelog or self.output),
+        ]
+        return [*found, TaskTopic(self.view.topic, "screen")] if self.view is not None else found
+
+    @property
+    def writes(self) -> Sequence[Topic]:
+        wanted = (self.partials, self.changelog, self.output, self.closings)
+        return [topic for topic in wanted if topic is not None]
+
+    @property
+    def table(self) -> Topic | None:
+        return self.output
+
+    def check(self, counts: Mapping[str, int]) -> None:
+        for topic in self.writes:
+            if counts[topic.name] != counts[self.partials.name]:
+                raise EngineError(
+                    f"topics {topic.name} and {self.partials.name} must have the same number of partitions"
+                )
+
+    def open(
+        self,
+        topic: str,
+        partition: int,
+        counts: Mapping[str, int],
+        now_ms: Callable[[], int],
+        state: Path | None = None,
+    ) -> Stage:
+        sources, outputs = counts[self.source.name], counts[self.partials.name]
+        if topic == self.source.name:
+            return Combine(self, partition, sources, outputs, now_ms)
+        if topic == self.partials.name:
+            if isinstance(self.windows, SessionWindows):
+                raise NotImplementedError
+            return Merge(self, self.windows, MemoryTable(), partition, sources, outputs)
+        assert self.view is not None
+        decoder = self.view.topic.decoder()
+        assert decoder is not None
+        return Screen(self.name, self.view.topic, decoder)
+
+    def others(self, metadata: Sequence[str]) -> int | None:
+        return others_watermark([msgspec.json.decode(m, type=CombineState) for m in metadata])
+
+    def tally(self, committed: Mapping[str, Sequence[str]]) -> Tally:
+        routed = (msgspec.json.decode(m, type=CombineState).routed for m in committed[self.source.name])
+        merged = (msgspec.json.decode(m, type=MergeState).counted for m in committed[self.partials.name])
+        return Tally(sum(routed, Routed()), sum(merged))
+
+
+def _bounded(key: Callable[[Any], Any]) -> Callable[[Sequence[Any], Sequence[int]], Sequence[Key]]:
+    def keys(elements: Sequence[Any], timestamps: Sequence[int]) -> Sequence[Key]:
+        found = [key(element) for element in elements]
+        if max(map(len, map("".join, found))) > KEY:
+            raise PoisonError(Reason.INVALID, f"the key is longer than {KEY} characters")
+        return found
+
+    return keys

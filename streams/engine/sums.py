@@ -150,13 +150,11 @@ def _float_sum(values: Sequence[float]) -> tuple[float, ...]:
     """The expansion of the sum of many. `fsum` is a pass over them: two do where the naive sum is the first part."""
     if len(values) == 1:
         return (values[0],) if values[0] else ()
-    rest = [*values]
-    parts = []
-    part = sum(values)
-    while part:
+    parts = [sum(values)]  # not exact, and may be 0 where the sum is not
+    rest = [*values, -parts[0]]
+    while part := math.fsum(rest):
         parts.append(part)
         rest.append(-part)
-        part = math.fsum(rest)
     return _expansion(parts)
 
 

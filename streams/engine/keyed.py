@@ -1,0 +1,140 @@
+"""The keyed job: state per key without windows, with timers, a time to live and transactional outputs, exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from schemas.topics import Topic
+from streams.engine.errors import EngineError
+from streams.engine.job import Tally, TaskTopic, View
+from streams.engine.keyed_context import Context
+from streams.engine.keyed_stage import KeyedStage, KeyedState, RoutedKeyedStage, RoutedKeyedState
+from streams.engine.ledger import Routed
+from streams.engine.records import Stage
+from streams.engine.route import Route, RouteState
+from streams.engine.screen import Screen
+from streams.engine.source import SourceState
+
+E = TypeVar("E")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyed(Generic[E, S]):
+    """Calls `process` with each element of topic `source`, in order, and with the state of the element's key.
+
+    `key` gives an element's key, and `process` does the work through its `Context`; either raises PoisonError for an
+    element that cannot be processed: it goes to the dead letters, and nothing that it did remains. `on_timer` is called
+    with the name of a timer whose time has come. Any other exception ends the process. All three have to give the same
+    for the same input: what was not committed is done again.
+
+    `state` is the type of the state, one that msgspec can encode. A key's state is written as a whole whenever it
+    changes, to `changelog` (compacted, internal), from which it is restored: keep it small. `ttl` (ms): a key that was
+    not written for so long in event time, and has no timer, is dropped. `outputs` are the topics that `process` may
+    write to.
+
+    `repartition` is an internal topic of the job's own, through which elements reach the partition that owns their key.
+    None: the source's producers put all records of a key into one partition already. Then the order of its partition
+    is the order of `process`; else it is the order of each source partition, one among the others.
+
+    `max_skew` (ms): how far ahead of the clock an event may be; no event is too late. `linger` (ms): the longest time
+    between two transactions under load. `view` is a topic that every worker holds whole before it looks at an event.
+    """
+
+    name: str
+    source: Topic
+    changelog: Topic
+    state: type[S]
+    key: Callable[[E], str]
+    process: Callable[[Context[S], E], None]
+    on_timer: Callable[[Context[S], str], None] | None = None
+    ttl: int | None = None
+    outputs: Sequence[Topic] = ()
+    repartition: Topic | None = None
+    view: View | None = None
+    max_skew: int = 300_000
+    linger: int = 200
+
+    def __post_init__(self) -> None:
+        if self.source.value is None:
+            raise ValueError(f"job {self.name}: topic {self.source.name} has no type to decode")
+        if "compact" not in self.changelog.config.get("cleanup.policy", ""):
+            raise ValueError(f"job {self.name}: topic {self.changelog.name} must be compacted: it holds the state")
+        if self.ttl is not None and self.ttl <= 0:
+            raise ValueError(f"job {self.name}: the time to live must be longer than nothing")
+
+    @property
+    def owner(self) -> Topic:
+        """The topic whose partitions own the keys."""
+        return self.repartition or self.source
+
+    # What follows is what the engine asks of any job.
+
+    @property
+    def tasks(self) -> Sequence[TaskTopic]:
+        if self.repartition is None:
+            found = [TaskTopic(self.source, "process", self.changelog, source=True)]
+        else:
+            found = [
+                TaskTopic(self.source, "route", source=True),
+                TaskTopic(self.repartition, "process", self.changelog),
+            ]
+        return [*found, TaskTopic(self.view.topic, "screen")] if self.view is not None else found
+
+    @property
+    def writes(self) -> Sequence[Topic]:
+        return [*([self.repartition] if self.repartition is not None else []), self.changelog, *self.outputs]
+
+    @property
+    def table(self) -> Topic | None:
+        return self.changelog
+
+    def check(self, counts: Mapping[str, int]) -> None:
+        if counts[self.changelog.name] != counts[self.owner.name]:
+            raise EngineError(
+                f"topics {self.changelog.name} and {self.owner.name} must have the same number of partitions"
+            )
+
+    def open(
+        self,
+        topic: str,
+        partition: int,
+        counts: Mapping[str, int],
+        now_ms: Callable[[], int],
+        state: Path | None = None,
+    ) -> Stage:
+        sources = counts[self.source.name]
+        if self.view is not None and topic == self.view.topic.name:
+            decoder = self.view.topic.decoder()
+            assert decoder is not None
+            return Screen(self.name, self.view.topic, decoder)
+        if self.repartition is None:
+            return KeyedStage(self, partition, sources, now_ms)
+        outputs = counts[self.repartition.name]
+        if topic == self.source.name:
+            return Route(self, partition, sources, outputs, now_ms)
+        return RoutedKeyedStage(self, partition, sources, outputs)
+
+    def others(self, metadata: Sequence[str]) -> int | None:
+        marks = [max(s.high, s.declared or s.high) for s in map(self._source, metadata) if s.high is not None]
+        return min(marks, default=None)
+
+    def tally(self, committed: Mapping[str, Sequence[str]]) -> Tally:
+        routed = sum((self._source(m).routed for m in committed[self.source.name]), Routed())
+        if self.repartition is None:
+            return Tally(routed, routed.counted)
+        states = [msgspec.json.decode(m, type=RoutedKeyedState) for m in committed[self.repartition.name]]
+        dead = sum(state.dead for state in states)  # of those that were sent on as good
+        return Tally(
+            Routed(routed.counted - dead, routed.late, routed.dead + dead), sum(state.merged for state in states)
+        )
+
+    def _source(self, metadata: str) -> SourceState:
+        kind: Any = KeyedState if self.repartition is None else RouteState
+        state: SourceState = msgspec.json.decode(metadata, type=kind).source
+        return state

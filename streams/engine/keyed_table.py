@@ -1,0 +1,258 @@
+"""One partition's keyed state: a value and timers per key, what `process` sees of them, and when they fire and expire.
+
+The table holds bytes, the very bytes of the changelog. `Context.state` is decoded when it is asked for and encoded when
+it was assigned, so an object that `process` has in its hands is never one that the table or a flush holds: what it does
+with it has no effect unless it assigns it, and what a refused element did is undone by forgetting it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from schemas.dead_letters import Reason
+from schemas.errors import PoisonError
+from streams.engine.errors import EngineError
+from streams.engine.keyed_context import FRAME, UNREAD, Context, largest
+from streams.engine.records import Bulk, Produce, Record
+from streams.engine.source import KEY
+
+if TYPE_CHECKING:
+    from streams.engine.keyed import Keyed
+
+E = TypeVar("E")
+S = TypeVar("S")
+
+#: The heap of timers is cleared of those that were moved once it is twice as long as after the last time, and this.
+MOVED = 1 << 10
+
+_msgpack = msgspec.msgpack.Encoder().encode
+
+
+class Cell(NamedTuple):
+    """What is held for one key: its state, its timers (name to epoch ms), and when it was last written (epoch ms)."""
+
+    state: Any
+    timers: dict[str, int] | None
+    touched: int
+
+
+class KeyedTable(Generic[E, S]):
+    """The state of one partition of `job`. `mark` is the watermark (epoch ms); -1 while unknown."""
+
+    def __init__(self, job: Keyed[E, S], partition: int) -> None:
+        self._job, self._partition = job, partition
+        self._cells: dict[str, bytes] = {}
+        self._decode = msgspec.msgpack.Decoder(tuple[job.state | None, dict[str, int] | None, int]).decode  # type: ignore[name-defined]
+        self._context: Context[S] = Context(self._state, job.outputs, job.on_timer is not None)
+        self._limit = largest(job.changelog) - FRAME - 4 * KEY
+        self._dirty: dict[str, None] = {}  # a dict for its order: the same input gives the same batch
+        self._flying: dict[str, None] = {}
+        self._timers: dict[str, dict[str, int]] = {}
+        self._alarms: list[tuple[int, str, str]] = []  # heap of (when, key, name), also of timers that were moved since
+        self._cleared = 0
+        self._expiring: list[tuple[int, str]] = []  # heap of (when it may expire, key), one for each of _watched
+        self._watched: set[str] = set()
+        self._due: float = math.inf  # when the first of both heaps is to be looked at
+        self.mark = -1
+
+    def restore(self, records: Iterable[Record]) -> int:
+        """Takes the changelog; the latest per key wins, a tombstone deletes. Gives the number of keys."""
+        cells: dict[bytes, bytes] = {}
+        for record in records:
+            name, value = record.key() or b"", record.value()
+            if value is None:
+                cells.pop(name, None)
+            else:
+                cells[name] = value
+        header = msgspec.msgpack.Decoder(tuple[msgspec.Raw, dict[str, int] | None, int]).decode
+        for raw, cell in cells.items():
+            key = raw.decode()
+            _, timers, touched = header(cell)
+            self._cells[key] = cell
+            if timers:
+                self._timers[key] = timers
+                self._alarms += [(at, key, name) for name, at in timers.items()]
+            if self._job.ttl is not None:
+                self._watched.add(key)
+                self._expiring.append((touched + self._job.ttl, key))
+        heapify(self._alarms)
+        heapify(self._expiring)
+        self._cleared = len(self._alarms)
+        self._look()
+        return len(self._cells)
+
+    def run(
+        self,
+        elements: Sequence[E],
+        times: Sequence[int],
+        keys: Sequence[str],
+        own: int,
+        limit: float,
+        refuse: Callable[[int, PoisonError], None],
+    ) -> int:
+        """Processes elements in order; gives how many. Every event pays for this method.
+
+        Before each, the watermark comes to the lesser of its timestamp and `limit` (of the other sources), and what is
+        due then fires. `own` is how far the source itself was. `refuse` is called with the place of an element that
+        `process` refuses, and why.
+        """
+        context, process, mark = self._context, self._job.process, self.mark
+        if self._due <= mark:  # only after a restore with a shorter time to live
+            self._fire()
+        refused = 0
+        for at, (element, timestamp, key) in enumerate(zip(elements, times, keys, strict=True)):
+            if timestamp > own:
+                own = timestamp
+                if mark < own and mark < limit:
+                    mark = self.mark = context.watermark = own if own < limit else int(limit)
+                    if self._due <= mark:
+                        self._fire()
+            context.key, context.timestamp, context._state = key, timestamp, UNREAD
+            kept = len(context._out)
+            try:
+                process(context, element)
+                if context._written or context._changes:
+                    self._apply(key, timestamp)
+            except PoisonError as e:
+                refused += 1
+                del context._out[kept:]
+                context._written = False
+                context._changes.clear()
+                refuse(at, e)
+                continue
+            if self._due <= mark:
+                self._fire()
+        return len(elements) - refused
+
+    def advance(self, mark: int) -> None:
+        """Event time has come to `mark`: timers fire in order of time, then key, then name; old keys are dropped."""
+        if mark > self.mark:
+            self.mark = self._context.watermark = mark
+            if self._due <= mark:
+                self._fire()
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to be written."""
+        return bool(self._dirty or self._context._out)
+
+    def take(self) -> tuple[list[Produce], Bulk]:
+        """What was emitted, and the changed keys for the changelog."""
+        out, self._context._out = self._context._out, []
+        self._flying, self._dirty = self._dirty, {}
+        get = self._cells.get
+        records = [(key.encode(), get(key)) for key in self._flying]
+        return out, Bulk(self._job.changelog.name, self._partition, records)
+
+    def committed(self) -> None:
+        """What `take` gave last is committed."""
+        self._flying = {}
+
+    def pending(self, key: str) -> bool:
+        """Whether the key has changes that are not committed, as far as is known."""
+        return key in self._dirty or key in self._flying
+
+    def cell(self, key: str) -> Cell | None:
+        """What is held for the key, changes that are not committed included; None where nothing is."""
+        raw = self._cells.get(key)
+        return None if raw is None else Cell(*self._decode(raw))
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def _state(self, key: str) -> S | None:
+        raw = self._cells.get(key)
+        return None if raw is None else self._decode(raw)[0]
+
+    def _apply(self, key: str, timestamp: int) -> None:
+        """Puts what the context holds into the table. Raises PoisonError, and does nothing, where it is too large."""
+        context = self._context
+        state, changes, timers = context.state, context._changes, self._timers.get(key)
+        if changes:
+            timers = {name: at for name, at in {**(timers or {}), **changes}.items() if at is not None}
+        if state is None and not timers:
+            if self._cells.pop(key, None) is not None:
+                self._dirty[key] = None
+        else:
+            touched = max(timestamp, self.mark)
+            raw = _msgpack((state, timers or None, touched))
+            if len(raw) > self._limit:
+                raise PoisonError(
+                    Reason.TOO_LARGE, f"the state of its key would have {len(raw)} bytes, more than {self._limit}"
+                )
+            self._cells[key] = raw
+            self._dirty[key] = None
+            if self._job.ttl is not None and key not in self._watched:
+                self._watch(touched + self._job.ttl, key)
+        if changes:
+            self._set(key, timers or {}, changes)
+        context._written = False
+
+    def _set(self, key: str, timers: dict[str, int], changes: dict[str, int | None]) -> None:
+        if timers:
+            self._timers[key] = timers
+        else:
+            self._timers.pop(key, None)
+        for name, at in changes.items():
+            if at is not None:
+                heappush(self._alarms, (at, key, name))
+                self._due = min(self._due, at)
+        changes.clear()
+        if len(self._alarms) > 2 * self._cleared + MOVED:
+            self._alarms = [(at, key, name) for key, own in self._timers.items() for name, at in own.items()]
+            heapify(self._alarms)
+            self._cleared = len(self._alarms)
+
+    def _watch(self, when: int, key: str) -> None:
+        self._watched.add(key)
+        heappush(self._expiring, (when, key))
+        self._due = min(self._due, when)
+
+    def _look(self) -> None:
+        self._due = min(
+            self._alarms[0][0] if self._alarms else math.inf, self._expiring[0][0] if self._expiring else math.inf
+        )
+
+    def _fire(self) -> None:
+        mark = self.mark
+        while self._alarms and self._alarms[0][0] <= mark:
+            at, key, name = heappop(self._alarms)
+            if self._timers.get(key, {}).get(name) == at:
+                self._alarm(at, key, name)
+        while self._expiring and self._expiring[0][0] <= mark:
+            self._expire(heappop(self._expiring)[1])
+        self._look()
+
+    def _alarm(self, at: int, key: str, name: str) -> None:
+        if self._job.on_timer is None:
+            raise EngineError(f"job {self._job.name} has a timer in its state and no on_timer")
+        context = self._context
+        context.key, context.timestamp, context._state, context._done_at = key, at, UNREAD, at
+        context._changes[name] = None  # unless it is set again
+        try:
+            self._job.on_timer(context, name)
+            self._apply(key, at)
+        except PoisonError as e:  # there is no element to be set aside
+            raise EngineError(f"timer {name!r} of key {key!r} cannot be processed: {e}") from e
+        finally:
+            context._done_at = -1
+
+    def _expire(self, key: str) -> None:
+        """Drops a key that was not written for the time to live. A timer that is still to come keeps it."""
+        assert self._job.ttl is not None
+        self._watched.discard(key)
+        raw = self._cells.get(key)
+        if raw is None:
+            return
+        # When its timers fire or are taken back, that is a write: it cannot expire sooner after that than this.
+        when = (self.mark if key in self._timers else self._decode(raw)[2]) + self._job.ttl
+        if when > self.mark:
+            self._watch(when, key)
+        else:
+            del self._cells[key]
+            self._dirty[key] = None

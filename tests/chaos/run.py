@@ -1,0 +1,76 @@
+"""The long fault runs: `python -m chaos.run SEEDS`, with `tests` on the path; `make chaos` calls it.
+
+SEEDS is one range or more, `1-20` or `3,7,11-14`. Each seed that has ended adds one line of JSON to
+`build/chaos/runs.jsonl`; one that has passed there is not run again, so that what was interrupted goes on where it was.
+A run that failed keeps its logs in `build/chaos/seed-N`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from chaos import plan as plans
+from chaos.play import ended, stage
+
+BUILD = Path("build/chaos")
+RUNS = BUILD / "runs.jsonl"
+EVENTS = 300_000
+
+
+def long(seed: int) -> plans.Plan:
+    """The plan of one long run."""
+    return plans.make(seed, plans.LONG, EVENTS, broker_pause=30.0, waits=(0.5, 3.5))
+
+
+def seeds(text: str) -> list[int]:
+    """The seeds that a text such as `1-3,7` names."""
+    ranges = [part.partition("-")[::2] for part in text.split(",")]
+    return [seed for first, last in ranges for seed in range(int(first), int(last or first) + 1)]
+
+
+def passed() -> set[int]:
+    """The seeds that need not be run again."""
+    lines = RUNS.read_text().splitlines() if RUNS.exists() else []
+    return {run["seed"] for run in map(json.loads, lines) if run["result"] == "passed"}
+
+
+def one(seed: int) -> bool:
+    """Runs a seed and writes its line; whether it passed."""
+    plan = long(seed)
+    print(f"seed {seed}: {len(plan.faults)} faults, {plan.workers} workers, {plan.latency} s latency", flush=True)
+    home = BUILD / f"seed-{seed}"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    begun, result = time.monotonic(), "passed"
+    try:
+        with stage(plan, home.absolute()) as run:
+            run.play()
+    except Exception as e:  # noqa: BLE001 - the next seed is run all the same, and the exit code says that one failed
+        result = f"failed: {type(e).__name__}: {str(e)[:2000]}"
+    line = {
+        "seed": seed, "faults": len(plan.faults), "kinds": plans.summary(plan), "workers": plan.workers,
+        "latency": plan.latency, "events": plan.events, "ended": ended(home),
+        "seconds": round(time.monotonic() - begun), "result": result,
+    }  # fmt: skip
+    if result == "passed":
+        shutil.rmtree(home)
+    with RUNS.open("a") as runs:
+        runs.write(json.dumps(line) + "\n")
+    print(f"seed {seed}: {result}, {line['seconds']} s", flush=True)
+    return result == "passed"
+
+
+def main() -> None:
+    """Exit code 1 where a seed failed."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    done = passed()
+    outcomes = [one(seed) for seed in seeds(sys.argv[1]) if seed not in done]
+    sys.exit(not all(outcomes))
+
+
+if __name__ == "__main__":
+    main()

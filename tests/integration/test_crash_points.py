@@ -1,0 +1,74 @@
+"""A worker that crashes at each step of a flush, and while it restores, on each stage: the counts are exact.
+
+All of them crash at the same time, each with topics of its own: what takes long is waiting for the sessions to end.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from communications import Source
+from infra import config as configuration
+from infra.config import Config
+from infra.kafka import ensure_topics
+from schemas.topics import COMMUNICATIONS, LINKS_PARTIALS
+from streams.engine.crash_points import CRASHED, STEPS, arm
+from workers import Results, wait_until, workers
+
+PLACES = [(step, topic.name) for step in STEPS for topic in (COMMUNICATIONS, LINKS_PARTIALS)]
+Outcome = tuple[Results, Source, str]
+
+
+def crash(kafka: str, home: Path, step: str, topic: str) -> Outcome:
+    """A worker that counts, crashes at the step, and is started again; what it has counted by then."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
+    own = {
+        "WEIR_HOME": str(home),
+        "WEIR_KAFKA": kafka,
+        "WEIR_TOPIC_PREFIX": f"t{uuid.uuid4().hex[:8]}-",
+        "WEIR_PARTITIONS": "2",
+    }
+    config: Config = configuration.load(own)
+    ensure_topics(config)
+    home.mkdir(parents=True)
+    source, results = Source(config, seed=STEPS.index(step)), Results(config)
+    source.send(500)
+    with workers(inherited | own, home) as crew:
+        if step == "restore":  # there must be something to restore
+            first = crew.start()
+            wait_until(lambda: results.merged >= source.sent, 60)
+            crew.kill(first)
+        # The third flush of any task: some cells are written already. A restore comes once for each partition.
+        victim = crew.start("--crash-at", f"{step}:{topic}:{2 if step == 'restore' else 3}")
+        wait_until(lambda: victim.poll() is not None, 60, lambda: source.send(50) if source.sent < 5_000 else None)
+        assert victim.returncode == CRASHED, crew.logs()
+        crew.running.clear()
+        crew.start()
+        wait_until(lambda: results.merged >= source.sent, 60)
+        return results, source, crew.logs()
+
+
+@pytest.fixture(scope="module")
+def crashes(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Future[Outcome]]]:
+    home = tmp_path_factory.mktemp("crashes")
+    with ThreadPoolExecutor(len(PLACES)) as pool:
+        yield {place: pool.submit(crash, kafka, home / "-".join(place), *place) for place in PLACES}
+
+
+@pytest.mark.parametrize(("step", "topic"), PLACES)
+def test_a_crash_costs_no_count(step: str, topic: str, crashes: dict[tuple[str, str], Future[Outcome]]) -> None:
+    results, source, logs = crashes[step, topic].result()
+    assert results.counts() == source.expected, logs
+    assert results.routed.accepted == source.sent
+
+
+@pytest.mark.parametrize("place", ["nowhere:communications:1", "restore:communications:0", "restore:communications"])
+def test_a_place_that_is_none_is_refused(place: str) -> None:
+    with pytest.raises(ValueError, match=r"STEP is one of|not enough values"):
+        arm(place)

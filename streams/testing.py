@@ -218,7 +218,8 @@ class Harness:
 
     def _commit(self, batch: Batch, key: tuple[str, int], position: int) -> None:
         for produce in batch.produce:
-            self._append(produce.topic, max(produce.partition, 0), produce.key, produce.value, produce.headers)
+            topic, value, record_key, partition, headers, timestamp = produce
+            self._append(topic, max(partition, 0), record_key, value, headers, timestamp)
         for bulk in batch.bulks:
             states = bulk.states or [None] * len(bulk.records)
             for (cell, value), state in zip(bulk.records, states, strict=True):
@@ -226,10 +227,16 @@ class Harness:
         self.committed[key] = position, batch.metadata
 
     def _append(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        timestamp: int = 0,
     ) -> None:
         log = self.topics[topic, partition]
-        log.append(FakeRecord(topic, partition, len(log), key, value, self.now_ms, headers))
+        log.append(FakeRecord(topic, partition, len(log), key, value, timestamp or self.now_ms, headers))
 
     def _others(self, partition: int) -> int | None:
         source = self.job.source.name

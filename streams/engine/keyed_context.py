@@ -59,8 +59,11 @@ class Context(Generic[S]):
     def state(self, state: S | None) -> None:
         self._state, self._written = state, True
 
-    def emit(self, topic: Topic, value: Any, key: str | bytes | None = None) -> None:
+    def emit(self, topic: Topic, value: Any, key: str | bytes | None = None, timestamp: int | None = None) -> None:
         """Writes a record: `value` as it is where it is bytes, else as JSON; the partition follows from the key.
+
+        `timestamp` (epoch ms) is the record's; None: the time at which it is written. Whoever reads the topic in event
+        time wants `ctx.timestamp`; but a topic that is kept for a time forgets what is older than that.
 
         Raises EngineError for a topic that the job does not declare, PoisonError for a record that it would not take.
         """
@@ -73,7 +76,7 @@ class Context(Generic[S]):
         raw_key = key.encode() if isinstance(key, str) else key
         if (size := len(raw) + len(raw_key or b"")) > limit:
             raise PoisonError(Reason.TOO_LARGE, f"the record for {topic.name} has {size} bytes, more than {limit}")
-        self._out.append(Produce(topic.name, raw, raw_key))
+        self._out.append(Produce(topic.name, raw, raw_key, timestamp=timestamp or 0))
 
     def timer(self, name: str, at_ms: int) -> None:
         """Sets the key's timer of that name to fire once at `at_ms` (epoch ms of event time), or moves it there.

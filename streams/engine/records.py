@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 
 from schemas.dead_letters import Headers
 
-
 #: The header of a result that holds its cell's state, where the value alone does not say it.
 STATE = "weir-state"
 #: `Stage.restore_from` of a stage that needs its whole changelog: a compacted one.
@@ -28,13 +27,17 @@ class Record(Protocol):
 
 
 class Produce(NamedTuple):
-    """One record to be written. `topic` is the schema's name, without a prefix; `partition` -1: by key."""
+    """One record to be written. `topic` is the schema's name, without a prefix; `partition` -1: by key.
+
+    `timestamp` in epoch ms; 0: the time at which it is written.
+    """
 
     topic: str
     value: bytes | None
     key: bytes | None = None
     partition: int = -1
     headers: Headers | None = None
+    timestamp: int = 0
 
 
 class Bulk(NamedTuple):

@@ -69,7 +69,7 @@ class TransactionalProducer:
             reached("before-begin", topic)
             self._retry(self._producer.begin_transaction)
             for record in batch.produce:
-                self._produce(record.topic, record.value, record.key, record.partition, record.headers)
+                self._produce(*record)
             for bulk in batch.bulks:
                 self._produce_bulk(bulk)
             reached("after-produce", topic)
@@ -84,11 +84,13 @@ class TransactionalProducer:
             self._retry(lambda: self._producer.abort_transaction(5))
             raise
 
-    def _produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Any) -> None:
+    def _produce(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Any, timestamp: int = 0
+    ) -> None:
         name = self._config.topic(topic)
         while True:
             try:
-                self._producer.produce(name, value=value, key=key, partition=partition, headers=headers or [])
+                self._producer.produce(name, value, key, partition, timestamp=timestamp, headers=headers or [])
                 return
             except BufferError:
                 self._producer.poll(0.05)  # the queue is full: wait until some of it is delivered

@@ -253,6 +253,21 @@ def test_a_timer_that_is_due_fires_at_once_and_may_set_itself_again(job: Keyed[A
 
 
 @both
+def test_what_is_written_has_the_time_that_it_was_given(job: Keyed[Act, Total]) -> None:
+    def twice(ctx: Context[Total], act: Act) -> None:
+        ctx.emit(OUT, b"now", "k")
+        ctx.emit(OUT, b"then", b"k", timestamp=ctx.timestamp)
+
+    h = harness(replace(job, process=twice))
+    act(h, at=-5000)
+    h.run()
+    assert [(r.value(), r.key(), r.timestamp()[1]) for r in h.records("out")] == [
+        (b"now", b"k", BASE),
+        (b"then", b"k", BASE - 5000),
+    ]
+
+
+@both
 def test_an_idle_partition_lets_timers_fire_by_the_clock(job: Keyed[Act, Total]) -> None:
     h = harness(job, partitions=3)
     act(h, ("timer", ("t", BASE + 60_000)), partition=owner(("a",), 3))

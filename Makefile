@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-unit lint docs bench lock clean
+.PHONY: setup run test test-unit lint docs bench bench-peers bench-latency bench-memory bench-growth lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -31,8 +31,24 @@ docs: setup
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
 	@echo "The pages are in build/docs/index.html"
 
+# Half a minute; those below take minutes each, and want the machine for themselves.
 bench: setup
-	$(BIN)/python -m benchmarks.links
+	$(BIN)/python -m benchmarks.links --events 1000000
+
+# Beside Kafka Streams and Flink: make bench-peers PEERS=the folder that holds them (benchmarks/links.py says how).
+bench-peers: setup
+	@[ -n "$(PEERS)" ] || { echo "weir: make bench-peers PEERS=FOLDER; benchmarks/links.py says what is in it" >&2; exit 1; }
+	$(BIN)/python -m benchmarks.links --linger 200ms 1s --workers 1 2 --repeat 3 --peers $(PEERS)
+
+bench-latency: setup
+	$(BIN)/python -m benchmarks.latency
+
+bench-memory: setup
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.restart
+
+bench-growth: setup
+	$(BIN)/python -m benchmarks.growth --plot docs/explanation/growth.svg
 
 setup: $(READY)
 

@@ -49,7 +49,7 @@ def measure(config: Config, args: argparse.Namespace) -> dict[str, object]:
     asked = bench.merged(config)
     with bench.fleet(config) as fleet:
         bench.wait_merged(asked, written, fleet.check)
-        schedule = offer.Schedule(args.rate, args.minutes * 60, time.time() + 5)
+        schedule = offer.Schedule(args.rate, args.minutes * 60, time.time() + 2)
         process, said = offer.start(config, schedule, values)
         samples: list[tuple[float, float]] = []
         while not said.poll(2.0):

@@ -214,16 +214,16 @@ class Harness:
 
     def _changelog(self, topic: str) -> str | None:
         found = next(task.changelog for task in self.job.tasks if task.topic.name == topic)
-        return found and found.name
+        return None if found is None else found.name
 
     def _commit(self, batch: Batch, key: tuple[str, int], position: int) -> None:
         for produce in batch.produce:
             topic, value, record_key, partition, headers, timestamp = produce
             self._append(topic, max(partition, 0), record_key, value, headers, timestamp)
         for bulk in batch.bulks:
-            states = bulk.states or [None] * len(bulk.records)
-            for (cell, value), state in zip(bulk.records, states, strict=True):
-                self._append(bulk.topic, bulk.partition, cell, value, None if state is None else [(STATE, state)])
+            for at, (cell, value) in enumerate(bulk.records):
+                state: Headers | None = None if bulk.states is None else [(STATE, bulk.states[at])]
+                self._append(bulk.topic, bulk.partition, cell, value, state)
         self.committed[key] = position, batch.metadata
 
     def _append(

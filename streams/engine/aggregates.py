@@ -27,8 +27,8 @@ Field = str | Callable[[Any], Any]
 class Aggregate(Protocol):
     """An aggregate. `field` says where its values come from; None: it needs none, and `values` are only counted.
 
-    `check` raises PoisonError for a value that cannot be aggregated. `fold` does where `check` would for one of the
-    values, and then the state is what it was. Its state is None where there is nothing yet; `values` are never empty.
+    `check` raises PoisonError for a value that cannot be aggregated; `check_all` and `fold` do where `check` would for
+    one of the values, and then the state is what it was. It is None where there is nothing yet; `values` are never empty.
     `fold` and `merge` may change and return the state that comes first; they never change the second.
     `dump` makes of a state what MessagePack has types for, and `load` a state of that, also where tuples became lists.
     """
@@ -36,6 +36,7 @@ class Aggregate(Protocol):
     @property
     def field(self) -> Field | None: ...
     def check(self, value: Any) -> None: ...
+    def check_all(self, values: Sequence[Any]) -> object: ...
     def fold(self, state: Any, values: Sequence[Any]) -> Any: ...
     def merge(self, a: Any, b: Any) -> Any: ...
     def dump(self, state: Any) -> Any: ...
@@ -51,6 +52,9 @@ class Count:
 
     def check(self, value: object) -> None:
         """Anything can be counted."""
+
+    def check_all(self, values: Sequence[Any]) -> None:
+        """See check."""
 
     def fold(self, state: int | None, values: Sequence[Any]) -> int:
         return (state or 0) + len(values)
@@ -79,8 +83,8 @@ class Sum:
 
     field: Field
 
-    def check(self, value: object) -> None:
-        sums.check(value)
+    check = staticmethod(sums.check)
+    check_all = staticmethod(sums.checked)
 
     def fold(self, state: Total | None, values: Sequence[Any]) -> Total:
         new = sums.total(values)
@@ -105,8 +109,8 @@ class Avg:
 
     field: Field
 
-    def check(self, value: object) -> None:
-        sums.check(value)
+    check = staticmethod(sums.check)
+    check_all = staticmethod(sums.checked)
 
     def fold(self, state: tuple[int, Total] | None, values: Sequence[Any]) -> tuple[int, Total]:
         new = len(values), sums.total(values)
@@ -136,8 +140,8 @@ class Min:
     field: Field
     _best: ClassVar[Any] = min
 
-    def check(self, value: object) -> None:
-        sums.check(value)
+    check = staticmethod(sums.check)
+    check_all = staticmethod(sums.checked)
 
     def fold(self, state: Number | None, values: Sequence[Any]) -> Number:
         new = self._choose(values, sums.checked(values))

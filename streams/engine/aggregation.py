@@ -27,8 +27,8 @@ class Aggregation(Protocol):
     def merge_into(self, cells: MutableMapping[Key, Any], keys: Sequence[Key], plain: Sequence[Any]) -> None:
         """Adds plain states to the cells of a window."""
 
-    def add(self, state: Any, plain: Any) -> Any:
-        """The state with a plain one added; None: nothing yet."""
+    def merge(self, a: Any, b: Any) -> Any:
+        """Two states as one. It may be the first, changed; the second is left as it is."""
 
     def dump(self, state: Any) -> Any:
         """The state, plain."""
@@ -60,8 +60,8 @@ class Counts:
         for key, count in zip(keys, plain, strict=True):
             cells[key] = get(key, 0) + count
 
-    def add(self, state: int | None, plain: int) -> int:
-        return plain + (state or 0)
+    def merge(self, a: int, b: int) -> int:
+        return a + b
 
     def dump(self, state: int) -> int:
         return state
@@ -110,14 +110,12 @@ class Several:
 
     def merge_into(self, cells: MutableMapping[Key, Any], keys: Sequence[Key], plain: Sequence[Any]) -> None:
         for key, one in zip(keys, plain, strict=True):
-            cells[key] = self.add(cells.get(key), one)
+            before, state = cells.get(key), self.load(one)
+            cells[key] = state if before is None else self.merge(before, state)
 
-    def add(self, state: list[Any] | None, plain: list[Any]) -> list[Any]:
-        other = self.load(plain)
-        if state is None:
-            return other
-        merged = (a.merge(x, y) for a, x, y in zip(self._aggregates, state[1:], other[1:], strict=True))
-        return [state[0] + other[0], *merged]
+    def merge(self, a: list[Any], b: list[Any]) -> list[Any]:
+        merged = (one.merge(x, y) for one, x, y in zip(self._aggregates, a[1:], b[1:], strict=True))
+        return [a[0] + b[0], *merged]
 
     def dump(self, state: list[Any]) -> list[Any]:
         return [state[0], *(a.dump(one) for a, one in zip(self._aggregates, state[1:], strict=True))]

@@ -134,7 +134,7 @@ def _groups() -> defaultdict[Key, list[Any]]:
 
 
 def _added(aggregation: Aggregation, before: Any, plain: Any) -> Any:
-    return aggregation.dump(aggregation.add(aggregation.load(before), plain))
+    return aggregation.dump(aggregation.merge(aggregation.load(before), aggregation.load(plain)))
 
 
 def _time(row: tuple[int, Any]) -> int:

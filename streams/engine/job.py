@@ -37,7 +37,7 @@ class TaskTopic(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """A job's ledger as its committed offsets hold it: what came of the source's events, and how many are in a table."""
+    """A job's ledger as its committed offsets hold it: what became of the source's events; how many are in a table."""
 
     routed: Routed
     merged: int

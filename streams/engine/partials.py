@@ -79,8 +79,8 @@ def split(
     weigh: Callable[[Any], int] | None,
     partitions: int,
 ) -> list[Share]:
-    """Each output partition's share of `cells`, which are pane start to key to plain state. `starts` gives the windows of
-    a pane, `events` how many events are in plain states, `weigh` the weight of one; None: all weigh 1.
+    """Each output partition's share of `cells`, which are pane start to key to plain state. `starts` gives the windows
+    of a pane, `events` how many events are in plain states, `weigh` the weight of one; None: all weigh 1.
     """
     shares = [Share() for _ in range(partitions)]
     for pane in sorted(cells):

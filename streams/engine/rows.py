@@ -62,8 +62,8 @@ def result_key(start: int, key: Key) -> bytes:
 
 
 def writer(names: Sequence[str] | None) -> Write:
-    """Writes results as JSON: the window, the key's parts by name (`names` None: as a list `key`), what was aggregated, and
-    whether it is final.
+    """Writes results as JSON: the window, the key's parts by name (`names` None: as a list `key`), what was aggregated,
+    and whether it is final.
 
     >>> writer(["page"])(0, 60_000, ("home",), 3, True)[1].decode()
     '{"window":{"start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:01:00Z"},"page":"home","count":3,"final":true}'

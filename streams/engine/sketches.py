@@ -65,6 +65,9 @@ class Distinct:
             except UnicodeEncodeError as e:
                 raise PoisonError(Reason.INVALID, f"a text that is not Unicode: {e}") from e
 
+    def check_all(self, values: Sequence[Any]) -> None:
+        self._hashable(values)
+
     def fold(self, state: Hll | None, values: Sequence[Any]) -> Hll:
         hashable = self._hashable(values)
         if state is None:
@@ -159,8 +162,8 @@ class Quantiles:
             raise ValueError(f"k is from 8 to 65535, not {self.k}")
         object.__setattr__(self, "ranks", tuple(self.ranks))
 
-    def check(self, value: object) -> None:
-        sums.check(value)
+    check = staticmethod(sums.check)
+    check_all = staticmethod(sums.checked)
 
     def fold(self, state: Kll | None, values: Sequence[Any]) -> Kll:
         sums.checked(values)

@@ -26,6 +26,7 @@ from streams.engine.merge import Merge, MergeState
 from streams.engine.records import Record, Stage
 from streams.engine.rows import State, Write, read_state, writer
 from streams.engine.screen import Screen
+from streams.engine.sessions import MergeSessions, SessionState
 from streams.engine.tables import MemoryTable
 from streams.engine.windows import SessionWindows, Windows
 
@@ -50,15 +51,15 @@ class Windowed:
 
     `aggregates` by name, as the results call them; none: events are counted. `partials` is an internal topic of the
     job's own with as many partitions as `output`. `changelog` is what state is restored from; None, which Emit.CLOSED
-    does not allow: `output` itself, which saves a write for every change. `closings`: where each partition of the output
-    says that it has closed a window, if anybody wants to know when a window is whole.
+    does not allow: `output` itself, which saves a write for every change. `closings`: where each partition of the
+    output says that it has closed a window, if anybody wants to know when a window is whole.
 
-    `write` makes a result's record of (window start, its end, key, result, final); None: JSON, with the key's parts by the
-    names that `key` gives. `read` makes (start, end, key, state) of a result again, where counts are all there is; None:
-    the state travels in a header. `view` is a topic that every worker holds whole before it looks at an event.
+    `write` makes a result's record of (window start, its end, key, result, final); None: JSON, with the key's parts by
+    the names that `key` gives. `read` makes (start, end, key, state) of a result again, where counts are all there is;
+    None: the state travels in a header. `view` is a topic that every worker holds whole before it looks at an event.
 
-    `max_skew` (ms): how far ahead of the clock an event may be. `linger` (ms): the longest time between two transactions
-    under load. `store`: where stage two keeps its table, "memory" or "rocksdb"; the semantics are the same.
+    `max_skew` (ms): how far ahead of the clock an event may be. `linger` (ms): the longest time between two
+    transactions under load. `store`: where stage two keeps its table, "memory" or "rocksdb"; what it does is the same.
     """
 
     name: str
@@ -200,7 +201,7 @@ class Windowed:
             return Combine(self, partition, sources, outputs, now_ms)
         if topic == self.partials.name:
             if isinstance(self.windows, SessionWindows):
-                raise NotImplementedError
+                return MergeSessions(self, self.windows, partition, sources, outputs)
             return Merge(self, self.windows, MemoryTable(), partition, sources, outputs)
         assert self.view is not None
         decoder = self.view.topic.decoder()
@@ -212,7 +213,10 @@ class Windowed:
 
     def tally(self, committed: Mapping[str, Sequence[str]]) -> Tally:
         routed = (msgspec.json.decode(m, type=CombineState).routed for m in committed[self.source.name])
-        merged = (msgspec.json.decode(m, type=MergeState).counted for m in committed[self.partials.name])
+        state: type[SessionState | MergeState] = MergeState
+        if isinstance(self.windows, SessionWindows):
+            state = SessionState
+        merged = (msgspec.json.decode(m, type=state).counted for m in committed[self.partials.name])
         return Tally(sum(routed, Routed()), sum(merged))
 
 

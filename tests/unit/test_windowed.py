@@ -1,0 +1,250 @@
+"""Windowed jobs of every kind, over lists: what they count, when they say it, and that a crash changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from page_views import KINDS, VIEWS, pages
+
+from schemas.times import from_rfc3339
+from streams.api import Avg, Count, Distinct, Emit, Max, Min, Quantiles, SessionWindows, Sum, TumblingWindows, Windowed
+from streams.testing import Harness
+
+BASE = 1_750_000_020_000
+PARTITIONS = 2
+AGGREGATES = {
+    "views": Count(),
+    "total": Sum("worth"),
+    "mean": Avg("worth"),
+    "least": Min("worth"),
+    "most": Max("worth"),
+    "users": Distinct("user"),
+    "quantiles": Quantiles("worth", (0.5, 1.0)),
+}
+
+Sent = list[tuple[int, str, str, float]]
+partition = st.integers(0, PARTITIONS - 1)
+event = st.tuples(
+    st.just("event"), partition, st.integers(0, 4 * 60_000),
+    st.sampled_from(["home", "cart"]), st.sampled_from("abc"), st.sampled_from([0.1, 0.2, -3.0, 1e16]),
+)  # fmt: skip
+task = st.tuples(st.sampled_from(["views", "page-partials"]), partition)
+step = st.one_of(
+    event, event,
+    st.tuples(st.just("process"), task, st.integers(1, 4)),
+    st.tuples(st.just("flush"), task),
+    st.tuples(st.just("idle"), task),
+    st.tuples(st.just("crash"), task),
+    st.tuples(st.just("advance"), st.integers(0, 90_000)),
+)  # fmt: skip
+steps = st.lists(step, max_size=50)
+
+
+def play(job: Windowed, moves: list[Any]) -> tuple[Harness, Sent]:
+    h = Harness(job, PARTITIONS, now_ms=BASE)
+    sent: Sent = []
+    for name, *rest in moves:
+        if name == "event":
+            where, at, page, user, worth = rest
+            h.send("views", {"page": page, "user": user, "worth": worth}, BASE + at, partition=where)
+            sent.append((BASE + at, page, user, worth))
+        elif name == "process":
+            (topic, number), slice_size = rest
+            h.process(topic, number, slice_size)
+        elif name == "advance":
+            h.advance(rest[0])
+        else:
+            getattr(h, name)(*rest[0])
+    h.run()
+    return h, sent
+
+
+def groups(job: Windowed, sent: Sent) -> dict[tuple[int, int, str], Sent]:
+    """The events of each cell, by (start, end, page): what the job is to see, found the slow way."""
+    found: dict[tuple[int, int, str], Sent] = defaultdict(list)
+    windows = job.windows
+    for page in {one[1] for one in sent}:
+        own = sorted(one for one in sent if one[1] == page)
+        if isinstance(windows, SessionWindows):
+            begin = 0
+            for at in range(1, len(own) + 1):
+                if at == len(own) or own[at][0] - own[at - 1][0] > windows.gap:
+                    found[own[begin][0], own[at - 1][0], page] = own[begin:at]
+                    begin = at
+        else:
+            for one in own:
+                last = one[0] - one[0] % windows.advance
+                for start in range(last - windows.size, last + 1, windows.advance):
+                    if start <= one[0] < start + windows.size:
+                        found[start, start + windows.size, page].append(one)
+    return found
+
+
+def cells(h: Harness) -> dict[tuple[int, int, str], dict[str, Any]]:
+    """The latest result of each cell; those that a tombstone took away are gone."""
+    found = {}
+    for value in h.latest("pages").values():
+        if value is not None:
+            window = value.pop("window")
+            found[from_rfc3339(window["start"]), from_rfc3339(window["end"]), value.pop("page")] = value
+    return found
+
+
+def exact(sent: Sent) -> dict[str, Any]:
+    """What the aggregates are to say of a cell's events."""
+    worth = sorted(one[3] for one in sent)
+    total = sum(map(Fraction, worth))
+    return {
+        "views": len(sent),
+        "total": float(total),
+        "mean": float(total / len(sent)),
+        "least": worth[0],
+        "most": worth[-1],
+        "users": len({one[2] for one in sent}),
+        "quantiles": [worth[(len(worth) + 1) // 2 - 1], worth[-1]],
+    }
+
+
+@pytest.mark.parametrize("changelog", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=100, deadline=None)
+@given(steps)
+def test_counts_equal_a_plain_count(kind: str, changelog: bool, moves: list[Any]) -> None:
+    job = pages(kind, changelog=changelog)
+    h, sent = play(job, moves)
+    assert {cell: value["count"] for cell, value in cells(h).items()} == {
+        cell: len(own) for cell, own in groups(job, sent).items()
+    }
+    assert h.counted == h.routed.counted == len(sent)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=100, deadline=None)
+@given(steps)
+def test_aggregates_equal_those_of_exact_arithmetic(kind: str, moves: list[Any]) -> None:
+    job = pages(kind, aggregates=AGGREGATES)
+    h, sent = play(job, moves)
+    found = cells(h)
+    for value in found.values():
+        del value["final"]
+    assert found == {cell: exact(own) for cell, own in groups(job, sent).items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=100, deadline=None)
+@given(steps)
+def test_results_on_close_are_those_of_closed_windows_and_final(kind: str, moves: list[Any]) -> None:
+    every, _ = play(pages(kind), moves)
+    closed, _ = play(pages(kind, Emit.CLOSED), moves)
+    assert cells(closed) == {cell: value for cell, value in cells(every).items() if value["final"]}
+    written = [r for r in closed.values("pages") if r is not None]
+    assert all(r["final"] for r in written)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps)
+def test_what_memory_holds_is_what_was_written(moves: list[Any]) -> None:
+    for kind in KINDS:
+        h, _ = play(pages(kind), moves)
+        found = {}
+        for number in range(PARTITIONS):
+            stage: Any = h.stage("page-partials", number)
+            for page in ("home", "cart"):
+                assert not stage.pending((page,))
+                found.update({(c.start, c.end, page): (c.result, c.final) for c in stage.find((page,))})
+        assert found == {cell: (value["count"], value["final"]) for cell, value in cells(h).items()}
+
+
+def harness(job: Windowed) -> Harness:
+    return Harness(job, 1, now_ms=BASE)
+
+
+def view(at: int, page: str = "home") -> tuple[dict[str, Any], int]:
+    return {"page": page, "user": "a", "worth": 1.0}, BASE + at
+
+
+def test_two_sessions_that_an_event_between_them_joins_become_one_and_the_later_is_taken_back() -> None:
+    h = harness(pages("session"))
+    h.send("views", *view(0))
+    h.send("views", *view(30_000))
+    h.run()
+    assert len(cells(h)) == 2
+    h.send("views", *view(15_000))
+    h.run()
+    assert {cell[:2]: value["count"] for cell, value in cells(h).items()} == {(BASE, BASE + 30_000): 3}
+    assert [r.key() for r in h.records("pages") if r.value() is None] == [b'["2025-06-15T15:07:30Z","home"]']
+
+
+def test_a_closed_session_that_a_late_event_prolongs_is_open_again() -> None:
+    h = harness(pages("session"))
+    for at in (0, 26_000 + 20_000):
+        h.send("views", *view(at))
+    h.send("views", *view(80_000, "cart"))
+    h.run()
+    assert [value["final"] for cell, value in cells(h).items() if cell[2] == "home"] == [True, True]
+    h.send("views", *view(62_000))
+    h.run()
+    assert {cell[:2]: value["final"] for cell, value in cells(h).items() if cell[2] == "home"} == {
+        (BASE, BASE): True,
+        (BASE + 46_000, BASE + 62_000): False,
+    }
+
+
+def test_a_session_that_is_forgotten_takes_no_room_and_its_place_in_the_changelog_is_let_go() -> None:
+    h = harness(pages("session"))
+    for minute in range(30):
+        h.now_ms = BASE + minute * 60_000
+        h.send("views", *view(minute * 60_000, f"page-{minute}"))
+        h.run()
+        if minute % 7 == 0:
+            h.crash()
+    h.run()
+    stage: Any = h.stage("page-partials", 0)
+    live = [minute for minute in range(30) if stage.find((f"page-{minute}",))]
+    assert live == list(range(live[0], 30))
+    assert 15 <= live[0] <= 19
+    metadata = msgspec.json.decode(h.committed["page-partials", 0][1])
+    assert 0 < metadata[3] <= len(h.records("pages")) - (30 - live[0])
+
+
+def test_a_value_that_cannot_be_aggregated_goes_to_the_dead_letters_alone() -> None:
+    job = pages(aggregates={"total": Sum("worth")})
+    h = harness(job)
+    h.send("views", *view(0))
+    h.send("views", [{"page": "home", "user": "a", "worth": 1e300}, {"page": "home", "user": "a", "worth": 2.0}], BASE)
+    h.run()
+    assert [value["total"] for value in cells(h).values()] == [3.0]
+    assert (h.routed.counted, h.routed.dead) == (2, 1)
+
+
+def test_a_key_too_long_to_travel_goes_to_the_dead_letters() -> None:
+    h = harness(pages())
+    h.send("views", *view(0, "x" * 1025))
+    h.send("views", *view(0, "y" * 1024))
+    h.run()
+    assert (h.routed.counted, h.routed.dead) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"keys": lambda elements, times: []}, "either key or keys"),
+        ({"key": None}, "either key or keys"),
+        ({"emit": Emit.CLOSED, "changelog": None}, "needs a changelog"),
+        ({"windows": KINDS["session"], "closings": VIEWS}, "sessions close one by one"),
+        ({"store": "tape"}, "no store 'tape'"),
+        ({"source": pages().partials}, "no type to decode"),
+        ({"windows": TumblingWindows(60_000, 5_000, 4_999)}, "kept for its grace"),
+        ({"read": lambda record: None, "aggregates": AGGREGATES}, "only counts"),
+    ],
+)
+def test_a_job_that_cannot_work_is_refused_where_it_is_declared(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        dataclasses.replace(pages(), **change)

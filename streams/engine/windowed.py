@@ -47,7 +47,8 @@ class Windowed:
 
     `key` names the attributes of an element that are its key, or gives a key (a tuple of strings) for an element. Where
     that is not fast enough or needs the time, `keys` gives the keys of many elements at their timestamps (epoch ms).
-    Both raise PoisonError for an element that has none; `keys` answers for keys of bounded length.
+    Both raise PoisonError for an element that has none. `keys` has to see to it that keys are of bounded length, and
+    that an element that the topic's check refuses has none.
 
     `aggregates` by name, as the results call them; none: events are counted. `partials` is an internal topic of the
     job's own with as many partitions as `output`. `changelog` is what state is restored from; None, which Emit.CLOSED
@@ -119,6 +120,19 @@ class Windowed:
         if len(self.key) == 1:
             return _bounded(lambda element, get=attrgetter(*self.key): (get(element),))  # type: ignore[misc]
         return _bounded(attrgetter(*self.key))
+
+    @cached_property
+    def check_all(self) -> Callable[[Sequence[Any]], None]:
+        """Raises ValueError where the source's check refuses one of the elements, if `keys` does not see to that."""
+        check = self.source.check
+        if check is None or self.keys is not None:
+            return lambda elements: None
+
+        def check_all(elements: Sequence[Any]) -> None:
+            for element in elements:
+                check(element)
+
+        return check_all
 
     @cached_property
     def starts(self) -> Callable[[int], Sequence[int]]:
@@ -209,10 +223,10 @@ class Windowed:
         return Screen(self.name, self.view.topic, decoder)
 
     def others(self, metadata: Sequence[str]) -> int | None:
-        return others_watermark([msgspec.json.decode(m, type=CombineState) for m in metadata])
+        return others_watermark(msgspec.json.decode(m, type=CombineState).source for m in metadata)
 
     def tally(self, committed: Mapping[str, Sequence[str]]) -> Tally:
-        routed = (msgspec.json.decode(m, type=CombineState).routed for m in committed[self.source.name])
+        routed = (msgspec.json.decode(m, type=CombineState).source.routed for m in committed[self.source.name])
         state: type[SessionState | MergeState] = MergeState
         if isinstance(self.windows, SessionWindows):
             state = SessionState

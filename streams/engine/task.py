@@ -89,7 +89,7 @@ class Task:
             self.position = offset
             reached("restore", self.topic)
             self._restore_cells()
-        elif not committed and self._changelog_end > self._changelog_first():
+        elif not committed and self._has_results():
             raise StateWithoutOffsetError(
                 f"{self._changelog}[{self.partition}] holds results, but group {self._config.topic(self._job)} has no "
                 f"committed offset for {self.topic}: starting from the beginning would count twice; "
@@ -185,6 +185,14 @@ class Task:
 
     def _changelog_first(self) -> int:
         return self._group.ends(self._changelog, self.partition)[0] if self._changelog is not None else 0
+
+    def _has_results(self) -> bool:
+        """Whether the changelog holds anything committed; what an aborted first transaction left is no result."""
+        if self._changelog is None:
+            return False
+        first, end = self._changelog_first(), self._changelog_end
+        records = read_to(self._config, self._changelog, self.partition, first, end, lambda: self.closed)
+        return any(True for _ in records)
 
     def _restore_cells(self) -> None:
         if self._changelog is not None and self.stage.restore_from is not None:

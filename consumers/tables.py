@@ -8,7 +8,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
-from schemas.topics import Topic
+from schemas.topic import Topic
 
 Row = tuple[Any, ...]
 

@@ -14,7 +14,8 @@ from infra.topic_lines import LineParser, Outgoing
 from schemas.dead_letters import Origin, Reason, Replay, from_headers
 from schemas.errors import PoisonError, WeirError
 from schemas.times import readable
-from schemas.topics import COMMUNICATIONS, RELATIONS, Topic, by_name
+from schemas.topic import Topic
+from schemas.topics import COMMUNICATIONS, RELATIONS, by_name
 
 #: The reason of a dead letter that does not say its own.
 UNKNOWN = "unknown"

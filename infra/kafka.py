@@ -13,7 +13,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from infra.config import Config
 from infra.errors import KafkaUnavailableError, WeirError
-from schemas.topics import MAX_DEAD_LETTER, TOPICS, Topic
+from schemas.topic import MAX_DEAD_LETTER, Topic
+from schemas.topics import TOPICS
 
 #: librdkafka waits a second before it fetches again once its queue was full, which stalls a fast consumer.
 _FETCH_BACKOFF = {"fetch.queue.backoff.ms": 2}

@@ -14,7 +14,8 @@ from infra.config import Config
 from infra.live_table import LiveTable, Snapshot
 from infra.topic_reader import TopicReader
 from schemas.links import LinkCount, WindowClosed
-from schemas.topics import LINK_COUNTS, LINK_WINDOWS, Topic
+from schemas.topic import Topic
+from schemas.topics import LINK_COUNTS, LINK_WINDOWS
 
 _log = log.get("live-reader")
 

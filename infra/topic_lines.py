@@ -12,7 +12,7 @@ from schemas.codec import BAD_INPUT, poison
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
 from schemas.times import from_rfc3339
-from schemas.topics import MAX_DEAD_LETTER, MAX_RECORD, Topic
+from schemas.topic import MAX_DEAD_LETTER, MAX_RECORD, Topic
 
 #: Longest line that is read whole. A line may be longer than a record: a list of keyed elements is split.
 MAX_LINE = MAX_DEAD_LETTER

@@ -12,7 +12,7 @@ from infra.config import Config
 from infra.errors import KafkaUnavailableError
 from infra.record_view import Record
 from schemas.errors import WeirError
-from schemas.topics import Topic
+from schemas.topic import Topic
 
 #: How long an answer of the broker may take.
 PATIENCE_S = 10.0

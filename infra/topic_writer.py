@@ -11,7 +11,7 @@ from infra.config import Config
 from infra.errors import KafkaUnavailableError
 from infra.topic_lines import Outgoing
 from schemas.errors import WeirError
-from schemas.topics import Topic
+from schemas.topic import Topic
 
 #: How long a record may wait for its acknowledgement before Kafka counts as away.
 PATIENCE_MS = 30_000

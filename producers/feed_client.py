@@ -14,11 +14,11 @@ from producers.bounded_producer import BoundedProducer
 from producers.clock import wall_clock
 from producers.feed_messages import Classifier, Communications, Refused, Relations
 from producers.feed_timestamps import Timestamps
-from schemas import topics
+from schemas import topic, topics
 from schemas.dead_letters import Origin, to_headers
 
 #: A dead letter keeps this much of a refused message: what its topic takes, less the room for its headers.
-MAX_DEAD_LETTER = topics.MAX_DEAD_LETTER - (64 << 10)
+MAX_DEAD_LETTER = topic.MAX_DEAD_LETTER - (64 << 10)
 #: How long Kafka may leave records unacknowledged before the feed is no longer read, in seconds.
 PATIENCE = 2.0
 #: How long Kafka has for what is left when the client stops, in seconds.

@@ -14,7 +14,7 @@ from schemas.codec import BAD_INPUT, Decoder
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
 from schemas.links import Communication, Relation, check_relation
-from schemas.topics import MAX_RECORD
+from schemas.topic import MAX_RECORD
 
 #: The largest record value that is produced: what a topic takes, less the room for the record's own overhead.
 MAX_VALUE = MAX_RECORD - 4096

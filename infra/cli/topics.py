@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from infra.config import Config
-    from schemas.topics import Topic
+    from schemas.topic import Topic
 
 
 def register(app: typer.Typer) -> None:

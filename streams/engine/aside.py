@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.dead_letters import REPLAYED_FROM, Headers, Origin, to_headers
 from schemas.errors import PoisonError
-from schemas.topics import MAX_DEAD_LETTER
+from schemas.topic import MAX_DEAD_LETTER
 from streams.engine.records import Produce, Record
 
 #: How much of a value and of a key is kept: with the headers it stays below the topics' limit.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from schemas.topics import Topic
+from schemas.topic import Topic
 from streams.engine.ledger import Routed
 from streams.engine.records import Record, Stage
 

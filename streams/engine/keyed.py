@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from schemas.topics import Topic
+from schemas.topic import Topic
+from streams.engine.combine import others_watermark
 from streams.engine.errors import EngineError
 from streams.engine.job import Tally, TaskTopic, View
 from streams.engine.keyed_context import Context
@@ -121,8 +122,7 @@ class Keyed(Generic[E, S]):
         return RoutedKeyedStage(self, partition, sources, outputs)
 
     def others(self, metadata: Sequence[str]) -> int | None:
-        marks = [max(s.high, s.declared or s.high) for s in map(self._source, metadata) if s.high is not None]
-        return min(marks, default=None)
+        return others_watermark(map(self._source, metadata))
 
     def tally(self, committed: Mapping[str, Sequence[str]]) -> Tally:
         routed = sum((self._source(m).routed for m in committed[self.source.name]), Routed())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from schemas.dead_letters import REPLAYED_FROM, Headers
-from schemas.topics import MIB
+from schemas.topic import MIB
 from streams.engine.aside import KEPT_KEY
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.keyed_context import FRAME, largest
@@ -81,7 +81,8 @@ class Route:
         self._reader = KeyedReader(self._source, job.source, job.key, largest(self._topic) - FRAME - 8 * KEY)
         self._room = min(ENVELOPE, largest(self._topic) - FRAME)
         self._rows: list[list[Row]] = [[] for _ in range(outputs)]
-        self._told = [-1] * outputs  # the watermark that each output partition was told; -1: none
+        self._told = [-TELL] * outputs  # the watermark that each output partition was told; below 0: none
+        self._timed = job.on_timer is not None or job.ttl is not None  # whether anything waits for the watermark
         self._news = True
 
     def restore(self, metadata: str | None) -> None:
@@ -119,7 +120,7 @@ class Route:
 
     def caught_up(self, elapsed_ms: int, others: int | None) -> None:
         self._source.caught_up(elapsed_ms, others)
-        self._news = self._news or self._watermark() >= min(self._told) + TELL
+        self._news = self._news or self._to_tell(min(self._told))
 
     def take(self, changelog_end: int) -> Batch | None:
         if not self._news:
@@ -129,7 +130,7 @@ class Route:
         rows, self._rows = self._rows, [[] for _ in range(self._outputs)]
         watermark = self._watermark()
         for partition, own in enumerate(rows):
-            if not own and watermark < self._told[partition] + TELL:
+            if not own and not self._to_tell(self._told[partition]):
                 continue
             self._told[partition] = watermark
             *before, last = _split(own, self._room)
@@ -141,6 +142,9 @@ class Route:
 
     def committed(self) -> None:
         """Nothing is kept until then."""
+
+    def _to_tell(self, told: int) -> bool:
+        return self._timed and self._watermark() >= told + TELL
 
     def _watermark(self) -> int:
         watermark = self._source.mark.watermark

@@ -9,7 +9,8 @@ import msgspec
 from schemas.codec import Decoder
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.topics import DEAD_LETTERS, Topic
+from schemas.topic import Topic
+from schemas.topics import DEAD_LETTERS
 from streams.engine.aside import set_aside
 from streams.engine.ledger import Routed
 from streams.engine.records import Batch, Produce, Record

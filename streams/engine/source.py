@@ -13,7 +13,8 @@ import msgspec
 from schemas.codec import BAD_INPUT
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.topics import DEAD_LETTERS, MIB, Topic
+from schemas.topic import MIB, Topic
+from schemas.topics import DEAD_LETTERS
 from streams.engine.aside import set_aside
 from streams.engine.ledger import Routed
 from streams.engine.records import Produce, Record

@@ -15,7 +15,7 @@ import msgspec
 from schemas.codec import Decoder
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.topics import Topic
+from schemas.topic import Topic
 from streams.engine.aggregates import Aggregate
 from streams.engine.aggregation import Aggregation, Counts, Key, Several
 from streams.engine.combine import Combine, CombineState, others_watermark

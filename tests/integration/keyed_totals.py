@@ -13,7 +13,7 @@ from infra.config import Config
 from infra.status import StatusFile
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.topics import Topic
+from schemas.topic import Topic
 from streams.engine.keyed import Keyed
 from streams.engine.keyed_context import Context
 from streams.engine.worker import run

@@ -14,7 +14,8 @@ from infra.topic_lines import Outgoing
 from infra.topic_reader import TopicReader
 from schemas.dead_letters import REPLAYED_FROM, Origin, Reason, to_headers
 from schemas.errors import WeirError
-from schemas.topics import COMMUNICATIONS, MAX_DEAD_LETTER, RELATIONS, Topic
+from schemas.topic import MAX_DEAD_LETTER, Topic
+from schemas.topics import COMMUNICATIONS, RELATIONS
 
 CALL = b'{"source":"a","destination":"b"}'
 RELATION = b'{"parent":"p","child":"c"}'

@@ -10,7 +10,8 @@ from command import started, weir
 from infra.config import Config
 from infra.topic_reader import TopicReader
 from schemas import examples
-from schemas.topics import COMMUNICATIONS, RELATIONS, Topic
+from schemas.topic import Topic
+from schemas.topics import COMMUNICATIONS, RELATIONS
 
 
 def written(config: Config, topic: Topic) -> list[tuple[bytes | None, bytes | None]]:

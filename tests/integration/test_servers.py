@@ -20,7 +20,7 @@ from infra.servers.kafka import KafkaServer
 from infra.servers.postgres import PostgresServer, forget_reused_pid
 from infra.servers.server import Server, last_words, running
 from infra.space import check_space
-from schemas.topics import MAX_DEAD_LETTER
+from schemas.topic import MAX_DEAD_LETTER
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.topics import Topic
+from schemas.topic import Topic
 from streams.api import Emit, HoppingWindows, SessionWindows, TumblingWindows, Windowed
 
 

@@ -14,7 +14,8 @@ from infra.record_view import Record
 from infra.topic_lines import Outgoing
 from schemas.dead_letters import Origin, Reason, Replay, to_headers
 from schemas.errors import WeirError
-from schemas.topics import COMMUNICATIONS, MAX_RECORD, RELATIONS
+from schemas.topic import MAX_RECORD
+from schemas.topics import COMMUNICATIONS, RELATIONS
 
 LATEST = 2_000_000_000_000
 CALL = b'{"source":"a","destination":"b"}'

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.dead_letters import Reason, from_headers
 from schemas.errors import PoisonError
-from schemas.topics import Topic
+from schemas.topic import Topic
 from streams.engine.errors import EngineError, PartitionsChangedError
 from streams.engine.keyed import Keyed
 from streams.engine.keyed_context import Context
@@ -102,7 +102,7 @@ def state(h: Harness, who: str = "a", partition: int = 0) -> Any:
     for _ in range(2):
         stage = h.stage(topic, partition)
         assert isinstance(stage, KeyedStage | RoutedKeyedStage)
-        found.append(stage.cells((who,)))
+        found.append(stage.find((who,)))
         h.crash()
     assert found[0] == found[1]
     return found[0][0] if found[0] else None
@@ -339,7 +339,9 @@ def test_a_key_is_pending_until_its_batch_is_committed(job: Keyed[Act, Total]) -
     assert stage.pending(("a",))
     stage.committed()
     assert not stage.pending(("a",))
-    assert stage.cells(("a",))[0].state == Total(1, [])
+    assert stage.find(("a",))[0].state == Total(1, [])
+    assert stage.watermark == BASE
+    assert stage.find(("a", "b")) == []
     assert stage.take(0) is None
 
 
@@ -446,6 +448,15 @@ def test_partitions_without_elements_are_told_the_time_now_and_then() -> None:
         h.flush("acts", 0)
     told = [[envelope(r.value()).watermark - BASE for r in h.topics["acts-routed", p]] for p in (mine, 1 - mine)]
     assert told == [[0, 400, 999, 1000, 1001, 2000], [0, 1000, 2000]]
+
+
+def test_nobody_is_told_the_time_where_nothing_waits_for_it() -> None:
+    h = harness(replace(VIA, on_timer=None), partitions=2)
+    act(h, ("add", 1))
+    h.run()
+    h.advance(60_000)
+    h.run()
+    assert len(h.records("acts-routed")) == 1
 
 
 def test_metadata_of_many_partitions_fits_an_offset() -> None:

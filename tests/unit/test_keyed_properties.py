@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.topics import Topic
+from schemas.topic import Topic
 from streams.engine.keyed import Keyed
 from streams.engine.keyed_context import Context
 from streams.engine.keyed_stage import KeyedStage, RoutedKeyedStage
@@ -150,7 +150,7 @@ def states(h: Harness) -> dict[str, int]:
         stage = h.stage(h.job.tasks[-1].topic.name, number)
         assert isinstance(stage, KeyedStage | RoutedKeyedStage)
         for key in KEYS:
-            for cell in stage.cells((key,)):
+            for cell in stage.find((key,)):
                 assert owner((key,), PARTITIONS) == number
                 if cell.state is not None:
                     found[key] = cell.state

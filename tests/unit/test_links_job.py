@@ -11,7 +11,7 @@ import pytest
 from infra.config import Config
 from schemas.dead_letters import from_headers
 from schemas.times import from_rfc3339
-from schemas.topics import MAX_DEAD_LETTER
+from schemas.topic import MAX_DEAD_LETTER
 from streams import links
 from streams.engine import partials
 from streams.engine.merge import MergeState

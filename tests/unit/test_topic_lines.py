@@ -13,7 +13,8 @@ from infra.topic_lines import LineParser, Outgoing, parse_timestamp, read_lines
 from schemas import examples
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.topics import COMMUNICATIONS, MAX_RECORD, RELATIONS, Topic, by_name
+from schemas.topic import MAX_RECORD, Topic
+from schemas.topics import COMMUNICATIONS, RELATIONS, by_name
 
 WRITABLE = [by_name(name) for name in examples.names() if by_name(name).owner == "producers"]
 

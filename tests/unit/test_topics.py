@@ -8,7 +8,8 @@ import pytest
 
 from schemas.errors import UnknownTopicError
 from schemas.links import Relation
-from schemas.topics import RELATIONS, TOPICS, Topic, by_name
+from schemas.topic import Topic
+from schemas.topics import RELATIONS, TOPICS, by_name
 
 each_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 

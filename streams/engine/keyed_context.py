@@ -27,8 +27,8 @@ class Context(Generic[S]):
     """What `process` and `on_timer` see and do. All of it is committed with the source's offset, or none.
 
     `key` is the element's. `timestamp` is the event's, or the time that the timer was set to; `watermark` is how far
-    event time has come, at least as far as every timer that has fired, None while unknown; where elements came through a
-    repartition topic and the job has neither timers nor a time to live, it may be far behind. Both in epoch ms.
+    event time has come, at least as far as every timer that has fired, None while unknown. Both in epoch ms. Where
+    elements come through a repartition topic, in a job without timers and time to live, it may be far behind.
     """
 
     __slots__ = (

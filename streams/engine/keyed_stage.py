@@ -55,7 +55,7 @@ class _Table:
     def committed(self) -> None:
         self._table.committed()
 
-    def cells(self, key: tuple[str, ...]) -> list[Cell]:
+    def find(self, key: tuple[str, ...]) -> list[Cell]:
         """What is held for the key, for those who ask: one cell or none. Not committed yet where `pending` says so."""
         cell = self._table.cell(key[0]) if len(key) == 1 else None
         return [] if cell is None else [cell]
@@ -63,6 +63,11 @@ class _Table:
     def pending(self, key: tuple[str, ...]) -> bool:
         """Whether the key has changes that `committed` has not confirmed yet."""
         return len(key) == 1 and self._table.pending(key[0])
+
+    @property
+    def watermark(self) -> int | None:
+        """How far event time has come in this table."""
+        return self._table.mark if self._table.mark >= 0 else None
 
 
 class KeyedStage(_Table):

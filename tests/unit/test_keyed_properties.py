@@ -126,12 +126,11 @@ def play(job: Keyed[Event, int], steps: list[Any]) -> tuple[Harness, list[tuple[
     for name, *rest in steps:
         if name in ("event", "array"):
             at, what, where = rest
-            events = [
-                msgspec.structs.replace(e, id=len(sent) + n) for n, e in enumerate(what if name == "array" else [what])
-            ]
-            if job.repartition is None:  # such a source's producers put a key where it belongs
-                events = [e for e in events if owner((e.key,), PARTITIONS) == owner((events[0].key,), PARTITIONS)]
-                where = owner((events[0].key,), PARTITIONS) if events else where
+            events = what if name == "array" else [what]
+            if job.repartition is None and events:  # such a source's producers put a key where it belongs
+                where = owner((events[0].key,), PARTITIONS)
+                events = [e for e in events if owner((e.key,), PARTITIONS) == where]
+            events = [msgspec.structs.replace(e, id=len(sent) + n) for n, e in enumerate(events)]
             h.send("events", events if name == "array" else events[0], BASE + at, where)
             sent += [(where, at, e) for e in events]
         elif name == "advance":

@@ -156,7 +156,7 @@ class Harness:
         """Drops the tasks' memory (all of them, or one): each starts again from what was committed."""
         for key in list(self._tasks):
             if topic is None or key == (topic, partition):
-                del self._tasks[key]
+                self._tasks.pop(key).stage.close()
 
     def records(self, topic: str) -> list[FakeRecord]:
         """A topic's records, partition by partition."""

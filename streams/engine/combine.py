@@ -62,6 +62,9 @@ class Combine:
     def committed(self) -> None:
         """Nothing is kept until then."""
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
             return

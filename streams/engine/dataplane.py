@@ -93,6 +93,7 @@ class DataPlane:
                     return
                 opened = await self._open_when_kafka_answers(mine)
                 if mine != self._generation:
+                    await asyncio.gather(*(task.close() for task in opened.values()))
                     return
                 for task in opened.values():
                     task.start()
@@ -133,6 +134,9 @@ class DataPlane:
         try:
             opens = [asyncio.to_thread(task.open, self._counts[task.topic]) for task in self._opening]
             await asyncio.wait_for(asyncio.gather(*opens), OPEN_S)
+        except BaseException:
+            await asyncio.gather(*(task.close() for task in tasks.values()))
+            raise
         finally:
             self._opening = []
         return tasks

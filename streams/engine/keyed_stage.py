@@ -55,6 +55,9 @@ class _Table:
     def committed(self) -> None:
         self._table.committed()
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def find(self, key: tuple[str, ...]) -> list[Cell]:
         """What is held for the key, for those who ask: one cell or none. Not committed yet where `pending` says so."""
         cell = self._table.cell(key[0]) if len(key) == 1 else None

@@ -13,7 +13,7 @@ from streams.engine.errors import PartitionsChangedError
 from streams.engine.partials import decode
 from streams.engine.records import Batch, Bulk, Produce, Record
 from streams.engine.rows import cell_key, closed, state_bytes
-from streams.engine.tables import Table
+from streams.engine.tables import Cells, Table
 from streams.engine.watermarks import MergedWatermarks
 from streams.engine.windows import Windows
 
@@ -25,7 +25,10 @@ EMPTY_WINDOWS = 1440
 
 
 class MergeState(msgspec.Struct, array_like=True):
-    """What is remembered with the partials' committed offset. `restore_from` None: no window is live."""
+    """What is remembered with the partials' committed offset. `restore_from` None: no window is live.
+
+    `born`: when (epoch ms) the table began, before its first commit.
+    """
 
     outputs: int
     watermarks: list[int | None]
@@ -34,6 +37,7 @@ class MergeState(msgspec.Struct, array_like=True):
     announced_from: int | None
     restore_from: int | None
     counted: int
+    born: int
 
 
 class Found(NamedTuple):
@@ -53,7 +57,7 @@ class Merge:
     """
 
     def __init__(
-        self, job: Windowed, windows: Windows, table: Table, partition: int, sources: int, outputs: int
+        self, job: Windowed, windows: Windows, table: Table, partition: int, sources: int, outputs: int, now: int
     ) -> None:
         self._job, self._windows, self._partition, self._outputs = job, windows, partition, outputs
         self._marks = MergedWatermarks(sources)
@@ -65,12 +69,13 @@ class Merge:
         self._announced_from: int | None = None  # from here to _open_from every window was announced closed
         self._announced_apart: set[int] = set()  # earlier ones that were: they closed before anyone had heard of them
         self._first_offset: dict[int, int] = {}  # window start to the changelog offset its cells begin at, or earlier
-        self._counted = 0
+        self._counted, self._born = 0, now
         self._news = self._unsaid = False
         self.restore_from: int | None = None
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
+            self._table.restore(None)
             return
         state = msgspec.json.decode(metadata, type=MergeState)
         if len(state.watermarks) != len(self._marks.watermarks):
@@ -79,12 +84,13 @@ class Merge:
             raise PartitionsChangedError(self._job.partials.name, state.outputs, self._outputs)
         self._marks.watermarks, self._marks.horizons = state.watermarks, state.horizons
         self._open_from, self._announced_from = state.open_from, state.announced_from
-        self._counted = state.counted
+        self._counted, self._born = state.counted, state.born
         self.restore_from = state.restore_from
 
-        if state.restore_from is not None and self._table.restore(metadata):
+        if self._table.restore(metadata) and state.restore_from is not None:
             self.restore_from = None
             self._first_offset = dict.fromkeys(self._table.windows(), state.restore_from)
+            self._take_announced_up()
 
     def restore_cells(self, records: Iterable[Record]) -> int:
         """The latest per key is the state. Cells that the table has kept by itself are not read again."""
@@ -95,9 +101,13 @@ class Merge:
             if start + size > gone:
                 self._first_offset.setdefault(start, record.offset())
                 table.cells(start)[key] = load(plain)
+        table.restored()
+        self._take_announced_up()
+        return sum(len(table.cells(window)) for window in table.windows())
+
+    def _take_announced_up(self) -> None:
         if self._announced_from is not None:
             self._announced_apart = {window for window in self._table.windows() if window < self._announced_from}
-        return sum(len(self._table.cells(window)) for window in self._table.windows())
 
     def process(self, records: Sequence[Record]) -> None:
         """Merges partials in offset order."""
@@ -113,7 +123,7 @@ class Merge:
             self._counted += partial.events
             for window, keys, plain in partial.cells:
                 dirty[window].update(keys)
-                merge_into(table.cells(window), keys, plain)
+                merge_into(table.fetched(window, keys), keys, plain)
 
     def caught_up(self, elapsed_ms: int, others: int | None) -> None:
         """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""
@@ -133,6 +143,7 @@ class Merge:
             self._announced_from,
             min(self._first_offset.values(), default=None),
             self._counted,
+            self._born,
         )
         metadata = msgspec.json.encode(state).decode()
         self._table.flush(metadata)
@@ -141,6 +152,9 @@ class Merge:
     def committed(self) -> None:
         self._in_flight = {}
         self._table.committed()
+
+    def close(self) -> None:
+        self._table.close()
 
     def find(self, key: Key) -> list[Found]:
         """The key's cells, the latest window first."""
@@ -172,7 +186,7 @@ class Merge:
                 results.add(window, keys, self._closed(window))
         closings = []
         for window in sorted(closing | self._unannounced(touched)):
-            own = self._table.cells(window) if window in self._table.windows() else {}
+            own: Cells = self._table.cells(window) if window in self._table.windows() else {}
             if window in closing:
                 results.add(window, own, True)
             if self._job.closings is not None:
@@ -238,10 +252,11 @@ class _Results:
         """Results of these cells of a window."""
         write, result, end = self._job.writes_cells, self._job.aggregation.result, window + self._size
         cells = self._table.cells(window)
-        self._records += [write(window, end, key, result(cells[key]), final) for key in keys]
+        found = list(cells.items()) if keys is cells else [(key, cells[key]) for key in keys]
+        self._records += [write(window, end, key, result(state), final) for key, state in found]
         if self._states is not None:
             dump = self._job.aggregation.dump
-            self._states += [state_bytes(window, end, key, dump(cells[key])) for key in keys]
+            self._states += [state_bytes(window, end, key, dump(state)) for key, state in found]
 
     def bulks(self, partition: int, dirty: Mapping[int, set[Key]]) -> list[Bulk]:
         """All of them, and the states of the `dirty` cells where there is a changelog for them."""

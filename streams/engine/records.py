@@ -95,3 +95,6 @@ class Stage(Protocol):
 
     def committed(self) -> None:
         """What `take` handed out last is committed. Called before the next `take`."""
+
+    def close(self) -> None:
+        """Lets go of what it holds outside memory. Called at any time, from any thread, also twice."""

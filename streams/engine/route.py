@@ -143,6 +143,9 @@ class Route:
     def committed(self) -> None:
         """Nothing is kept until then."""
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _to_tell(self, told: int) -> bool:
         return self._timed and self._watermark() >= told + TELL
 

@@ -33,6 +33,9 @@ class Screen:
     def committed(self) -> None:
         """Nothing is kept until then."""
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def restore(self, metadata: str | None) -> None:
         if metadata is not None:
             self._routed = msgspec.json.decode(metadata, type=Routed)

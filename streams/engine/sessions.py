@@ -162,6 +162,9 @@ class MergeSessions:
     def committed(self) -> None:
         self._in_flight = set()
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def find(self, key: Key) -> list[Found]:
         """The key's sessions, the latest first."""
         result, open_from = self._job.aggregation.result, self._open_from()

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from streams.engine.aggregation import Key
 
-Cells = MutableMapping[Key, Any]
+
+class Cells(Protocol):
+    """Key to state, as a dict has it. A state that was changed is put again."""
+
+    def get(self, key: Key, default: Any = None, /) -> Any: ...
+    def items(self) -> Iterable[tuple[Key, Any]]: ...
+    def __getitem__(self, key: Key, /) -> Any: ...
+    def __setitem__(self, key: Key, state: Any, /) -> None: ...
+    def __iter__(self) -> Iterator[Key]: ...
+    def __len__(self) -> int: ...
 
 
 class Table(Protocol):
     """Window start to key to state. What a `flush` was begun for is kept for good once it is `committed`."""
 
-    def restore(self, metadata: str) -> bool:
-        """Whether the table holds just what was committed with this metadata, so that nothing has to be read back; if it
-        does not, it is empty.
+    def restore(self, metadata: str | None) -> bool:
+        """Whether the table holds just what was committed with this metadata, so that nothing has to be read back; if
+        it does not, it is empty. Called once, first; None: nothing was ever committed.
         """
+
+    def restored(self) -> None:
+        """What was committed with that metadata has been read back, and is in the cells."""
 
     def windows(self) -> Collection[int]:
         """The starts of the windows that have cells."""
 
     def cells(self, window: int) -> Cells:
         """A window's cells, to be read and changed; none where there are none yet."""
+
+    def fetched(self, window: int, keys: Sequence[Key]) -> MutableMapping[Key, Any]:
+        """A window's cells of these keys, each of which is about to be put: no others may be read or put."""
 
     def drop(self, window: int) -> None:
         """Forgets a window."""
@@ -33,6 +48,9 @@ class Table(Protocol):
     def committed(self) -> None:
         """They are."""
 
+    def close(self) -> None:
+        """Lets go of what it holds outside memory. Called at any time, from any thread, also twice."""
+
 
 class MemoryTable:
     """Plain dicts."""
@@ -40,8 +58,11 @@ class MemoryTable:
     def __init__(self) -> None:
         self._windows: dict[int, dict[Key, Any]] = {}
 
-    def restore(self, metadata: str) -> bool:
+    def restore(self, metadata: str | None) -> bool:
         return False
+
+    def restored(self) -> None:
+        """Nothing to be noted."""
 
     def windows(self) -> Collection[int]:
         return self._windows.keys()
@@ -52,6 +73,9 @@ class MemoryTable:
             found = self._windows[window] = {}
         return found
 
+    def fetched(self, window: int, keys: Sequence[Key]) -> dict[Key, Any]:
+        return self.cells(window)
+
     def drop(self, window: int) -> None:
         del self._windows[window]
 
@@ -60,3 +84,6 @@ class MemoryTable:
 
     def committed(self) -> None:
         """See flush."""
+
+    def close(self) -> None:
+        """Nothing is held."""

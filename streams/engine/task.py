@@ -131,11 +131,12 @@ class Task:
             await self._free.wait()  # the last commit takes long: do not pile up what cannot be written
 
     async def close(self) -> None:
-        """Ends the task; waits for the transaction that is under way, and leaves the rest undone."""
+        """Ends the task, open or still opening; waits for the transaction that is under way, leaves the rest undone."""
         self.closed = True
         if self._flusher is not None and self._flusher is not asyncio.current_task():
             self._wanted.set()
             await self._flusher
+        await asyncio.to_thread(self.stage.close)
 
     async def _flush_when_wanted(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-unit lint docs bench bench-peers bench-latency bench-memory bench-growth lock clean
+.PHONY: setup run test test-unit chaos lint docs bench bench-peers bench-latency bench-memory bench-growth lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -20,6 +20,11 @@ test: setup lint
 
 test-unit: setup
 	$(BIN)/pytest tests/unit
+
+# The long fault runs, about two minutes each. What has passed is not run again: build/chaos/runs.jsonl says what has.
+SEEDS ?= 1-20
+chaos: setup
+	PYTHONPATH=tests $(BIN)/python -m chaos.run $(SEEDS)
 
 lint: setup
 	$(BIN)/ruff format --check .

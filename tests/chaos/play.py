@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -36,17 +36,19 @@ class Run:
         self._plan, self._config, self._broker, self._crew = plan, config, broker, crew
         self._wanted = plan.workers
         self._paused: dict[subprocess.Popen[bytes], float] = {}  # and when each goes on, in monotonic seconds
-        self._source = Source(config, plan.seed, plan.events)
+        self._source, self._results = Source(config, plan.seed, plan.events), Results(config)
 
     def play(self) -> None:
-        """All faults, then everything must be counted. Raises AssertionError where it is not exact."""
+        """All faults once the job counts, then everything must be counted. Raises AssertionError where it is not."""
+        self._source.send(self._config.partitions)
+        wait_until(lambda: self._results.merged > 0, SETTLE_S, self._tick)
         for fault in self._plan.faults:
             self._pass(fault.wait, fault.events)
             self._happen(fault)
         self._source.finish()
         for process in list(self._paused):
             self._resume(process)
-        check(self._config, self._source, self._tick)
+        check(self._config, self._source, self._results, self._tick)
 
     def _pass(self, seconds: float, events: int) -> None:
         """Lets time pass, sending evenly."""
@@ -100,11 +102,9 @@ class Run:
         self._crew.running.remove(victim)
 
 
-def check(config: Config, source: Source, tick: object) -> None:
+def check(config: Config, source: Source, results: Results, tick: Callable[[], None]) -> None:
     """The counts, the ledger and the closings against the truth, once everything is counted."""
-    results = Results(config)
     counted = source.expected.total()
-    assert callable(tick)
     wait_until(lambda: results.merged >= counted, SETTLE_S, tick)
     assert results.counts() == source.expected
     # The three sides, each measured by itself: what the broker took, what stage one routed, what stands in the cells.

@@ -21,18 +21,23 @@ from schemas.topics import COMMUNICATIONS, LINKS_PARTIALS
 from streams.engine.crash_points import CRASHED, STEPS, arm
 from workers import Results, wait_until, workers
 
-PLACES = [(step, topic.name) for step in STEPS for topic in (COMMUNICATIONS, LINKS_PARTIALS)]
+STAGES = (COMMUNICATIONS.name, LINKS_PARTIALS.name)
+#: The third flush of any task: some cells are written already. A restore comes once for each partition.
+PLACES = [(step, topic, 2 if step == "restore" else 3) for step in STEPS for topic in STAGES]
+#: The first transaction of all: nothing is committed, and yet there are records in the topics.
+PLACES += [("before-commit", topic, 1) for topic in STAGES]
+Place = tuple[str, str, int]
 Outcome = tuple[Results, Source, str]
 
 
-def crash(kafka: str, home: Path, step: str, topic: str) -> Outcome:
+def crash(kafka: str, home: Path, step: str, topic: str, times: int) -> Outcome:
     """A worker that counts, crashes at the step, and is started again; what it has counted by then."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
     own = {
         "WEIR_HOME": str(home),
         "WEIR_KAFKA": kafka,
         "WEIR_TOPIC_PREFIX": f"t{uuid.uuid4().hex[:8]}-",
-        "WEIR_PARTITIONS": "2",
+        "WEIR_PARTITIONS": "1" if times == 1 else "2",
     }
     config: Config = configuration.load(own)
     ensure_topics(config)
@@ -44,8 +49,7 @@ def crash(kafka: str, home: Path, step: str, topic: str) -> Outcome:
             first = crew.start()
             wait_until(lambda: results.merged >= source.sent, 60)
             crew.kill(first)
-        # The third flush of any task: some cells are written already. A restore comes once for each partition.
-        victim = crew.start("--crash-at", f"{step}:{topic}:{2 if step == 'restore' else 3}")
+        victim = crew.start("--crash-at", f"{step}:{topic}:{times}")
         wait_until(lambda: victim.poll() is not None, 60, lambda: source.send(50) if source.sent < 5_000 else None)
         assert victim.returncode == CRASHED, crew.logs()
         crew.running.clear()
@@ -55,15 +59,15 @@ def crash(kafka: str, home: Path, step: str, topic: str) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def crashes(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Future[Outcome]]]:
+def crashes(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Place, Future[Outcome]]]:
     home = tmp_path_factory.mktemp("crashes")
     with ThreadPoolExecutor(len(PLACES)) as pool:
-        yield {place: pool.submit(crash, kafka, home / "-".join(place), *place) for place in PLACES}
+        yield {place: pool.submit(crash, kafka, home / "-".join(map(str, place)), *place) for place in PLACES}
 
 
-@pytest.mark.parametrize(("step", "topic"), PLACES)
-def test_a_crash_costs_no_count(step: str, topic: str, crashes: dict[tuple[str, str], Future[Outcome]]) -> None:
-    results, source, logs = crashes[step, topic].result()
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: "-".join(map(str, place)))
+def test_a_crash_costs_no_count(place: Place, crashes: dict[Place, Future[Outcome]]) -> None:
+    results, source, logs = crashes[place].result()
     assert results.counts() == source.expected, logs
     assert results.routed.accepted == source.sent
 

@@ -1,0 +1,144 @@
+"""A flush that cannot be committed: another owner, a record that the broker refuses. What is committed stays exact.
+
+The tasks run in the test's own process, without Faust: what ends a worker is here what the data plane gives up for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from communications import Source
+from infra.config import Config
+from infra.kafka import admin, ensure_topics
+from streams import links
+from streams.engine.dataplane import DataPlane
+from streams.engine.errors import FencedError, TransactionAbortedError
+from streams.engine.reader import Slice
+from streams.engine.transactions import TransactionalProducer
+from workers import Results
+
+#: What a batch may have by default, in bytes.
+LARGE = 1 << 20
+
+
+@pytest.fixture
+def source(config: Config) -> Source:
+    ensure_topics(config)
+    return Source(config, seed=8)
+
+
+def largest(config: Config, topic: str, size: int) -> None:
+    """Sets how large a batch the topic takes, in bytes."""
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, config.topic(topic), incremental_configs=[entry])
+    client = admin(config)
+    for future in client.incremental_alter_configs([resource]).values():
+        future.result(10)
+
+
+class Plane(DataPlane):
+    """A data plane whose process does not end; `aborted` are the transactions that were."""
+
+    def __init__(self, config: Config, at_abort: Callable[[], None] = lambda: None) -> None:
+        self.failures: list[BaseException] = []
+        self.aborted: list[TransactionAbortedError] = []
+        self._at_abort = at_abort
+        super().__init__(config, links.job(config), self._handle, self.failures.append)
+
+    async def _handle(self, piece: Slice) -> None:
+        await piece.task.handle(piece.start, piece.records, piece.idle, piece.drained)
+
+    def reopen(self, error: TransactionAbortedError, committed: bool) -> None:
+        self.aborted.append(error)
+        self._at_abort()
+        super().reopen(error, committed)
+
+
+async def count(plane: Plane, config: Config, done: Callable[[], bool]) -> None:
+    """Lets the plane have all partitions until it is done, or gives up."""
+    if not plane.tasks:
+        topics = ("communications", "links-partials")
+        await plane.assign({(topic, p) for topic in topics for p in range(config.partitions)})
+    async with asyncio.timeout(60):
+        while not plane.failures and not await asyncio.to_thread(done):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("topic", ["communications", "links-partials"])
+def test_a_task_whose_producer_was_taken_over_ends_the_process_and_what_it_had_not_committed_is_counted_once(
+    topic: str, config: Config, source: Source
+) -> None:
+    results = Results(config)
+
+    def done() -> bool:
+        return results.merged >= source.sent
+
+    async def scene() -> list[BaseException]:
+        source.send(1_000)
+        first, second = Plane(config), Plane(config)
+        await count(first, config, done)
+        for partition in range(config.partitions):
+            TransactionalProducer(config, f"links-{topic}-{partition}").open()
+        source.send(1_000)
+        await count(first, config, done)
+        await first.stop()
+        await count(second, config, done)
+        await second.stop()
+        assert second.failures == []
+        return first.failures
+
+    failures = asyncio.run(scene())
+    assert {type(failure) for failure in failures} == {FencedError}
+    assert results.counts() == source.expected
+    assert results.routed.accepted == source.sent
+
+
+@pytest.mark.parametrize("topic", ["links-partials", "link-counts"])
+def test_after_an_aborted_transaction_the_tasks_open_again_at_what_they_had_committed(
+    topic: str, config: Config, source: Source
+) -> None:
+    results = Results(config)
+
+    async def scene() -> Plane:
+        plane = Plane(config, at_abort=lambda: largest(config, topic, LARGE))
+        for size in (LARGE, 100):
+            largest(config, topic, size)
+            source.send(1_000)
+            await count(plane, config, lambda: results.merged >= source.sent)
+        await plane.stop()
+        return plane
+
+    plane = asyncio.run(scene())
+    assert plane.failures == []
+    assert plane.aborted
+    assert results.counts() == source.expected
+    assert results.routed.accepted == source.sent
+
+
+@pytest.mark.parametrize("topic", ["links-partials", "link-counts"])
+def test_a_record_that_the_broker_finds_too_large_ends_the_process_and_says_so(
+    topic: str, config: Config, source: Source
+) -> None:
+    results = Results(config)
+
+    async def scene() -> list[BaseException]:
+        largest(config, topic, 100)
+        source.send(1_000)
+        refused, allowed = Plane(config), Plane(config)
+        await count(refused, config, lambda: False)
+        await refused.stop()
+        assert results.merged == 0
+        largest(config, topic, LARGE)
+        await count(allowed, config, lambda: results.merged >= source.sent)
+        await allowed.stop()
+        assert allowed.failures == []
+        return refused.failures
+
+    failures = asyncio.run(scene())
+    assert "too large" in str(failures[0])
+    assert config.topic(topic) in str(failures[0])
+    assert results.counts() == source.expected

@@ -3,20 +3,25 @@
 from streams.engine.aggregates import Aggregate, Avg, Count, Distinct, Max, Min, Quantiles, Sum
 from streams.engine.aggregation import Key
 from streams.engine.job import Job, View
+from streams.engine.keyed import Keyed
+from streams.engine.keyed_context import Context
 from streams.engine.records import Record
 from streams.engine.rows import State, window
 from streams.engine.windowed import Emit, Windowed
 from streams.engine.windows import HoppingWindows, SessionWindows, TumblingWindows
 
+#: In the order of the reference.
 __all__ = [
     "Aggregate",
     "Avg",
+    "Context",
     "Count",
     "Distinct",
     "Emit",
     "HoppingWindows",
     "Job",
     "Key",
+    "Keyed",
     "Max",
     "Min",
     "Quantiles",

@@ -1,11 +1,15 @@
 """Directives that write reference pages from the code itself, so that they cannot go stale.
 
-`{weir-commands}`, `{weir-settings}`, `{weir-topics}`, `{weir-reasons}`, `{weir-adrs}`: each is a function that
-gives Markdown, which is parsed in the place of the directive.
+`{weir-commands}`, `{weir-settings}`, `{weir-topics}`, `{weir-reasons}`, `{weir-api}`, `{weir-adrs}`: each is a function
+that gives Markdown, which is parsed in the place of the directive.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import inspect
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +17,9 @@ from typing import Any, ClassVar
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+#: A call with more parameters than these is shown with each on a line.
+FEW = 5
 
 
 def commands() -> Iterator[str]:
@@ -122,6 +129,52 @@ def _type(type_: Any) -> str:
     return " or ".join(described)
 
 
+def api() -> Iterator[str]:
+    """Every name that a job is written with: how it is called, and what it says of itself."""
+    from streams import api
+
+    for name in api.__all__:
+        thing = getattr(api, name)
+        if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            yield f"## `{name}`\n\n```python\n{name} = {thing}\n```\n"
+            continue
+        yield f"## `{name}`\n\n```python\n{_signature(name, thing)}\n```\n\n{_prose(thing)}\n"
+        members = inspect.isclass(thing) and not dataclasses.is_dataclass(thing)
+        for member, value in vars(thing).items() if members else ():
+            what = value.fget if isinstance(value, property) else value
+            if inspect.isfunction(what) and not member.startswith("_") and what.__doc__:
+                call = f".{member}" if isinstance(value, property) else f".{member}{_plain(inspect.signature(what))}"
+                yield f"**`{call}`** — {_prose(what)}\n"
+
+
+def _signature(name: str, thing: Any) -> str:
+    if inspect.isclass(thing) and issubclass(thing, enum.Enum):
+        return " | ".join(f"{name}.{member.name}" for member in thing)
+    if getattr(thing, "_is_protocol", False):
+        return f"class {name}(Protocol)"
+    parameters = inspect.signature(thing).parameters.values()
+    if len(parameters) > FEW:
+        return f"{name}(\n" + "".join(f"    {_parameter(p)},\n" for p in parameters) + ")"
+    return f"{name}{_plain(inspect.signature(thing))}"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    factory = "<factory>" in str(parameter.default)
+    shown = "{}" if factory else repr(parameter.default)
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {shown}"
+    return f"{parameter.name}: {parameter.annotation}{default}".replace("<Emit.CHANGES: 'changes'>", "Emit.CHANGES")
+
+
+def _plain(signature: inspect.Signature) -> str:
+    parameters = [p for p in signature.parameters.values() if p.name != "self"]
+    return str(signature.replace(parameters=parameters)).replace("'", "").replace(" -> None", "")
+
+
+def _prose(thing: Any) -> str:
+    """A docstring, its doctests as code."""
+    return re.sub(r"(^>>> .*(?:\n(?!\n).+)*)", r"\n```pycon\n\1\n```\n", inspect.getdoc(thing) or "", flags=re.M)
+
+
 def reasons() -> Iterator[str]:
     """Every reason for which a message is refused."""
     from schemas.dead_letters import Reason
@@ -156,6 +209,6 @@ def _directive(write: Callable[[], Iterator[str]]) -> type[SphinxDirective]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the directives."""
-    for write in (commands, settings, topics, reasons, adrs):
+    for write in (commands, settings, topics, reasons, api, adrs):
         app.add_directive(f"weir-{write.__name__}", _directive(write))
     return {"parallel_read_safe": True}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -65,7 +66,8 @@ def one(seed: int) -> bool:
 
 
 def main() -> None:
-    """Exit code 1 where a seed failed."""
+    """Exit code 1 where a seed failed. SIGTERM ends the run in order: its broker and its workers with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     BUILD.mkdir(parents=True, exist_ok=True)
     done = passed()
     outcomes = [one(seed) for seed in seeds(sys.argv[1]) if seed not in done]

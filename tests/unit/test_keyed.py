@@ -285,6 +285,48 @@ def test_an_idle_partition_lets_timers_fire_by_the_clock(job: Keyed[Act, Total])
 
 
 @both
+def test_event_time_is_restored_and_an_old_event_does_not_turn_it_back(job: Keyed[Act, Total]) -> None:
+    h = harness(job)
+    act(h, at=1000)
+    h.run()
+    h.crash()
+    act(h, ("emit", "old"), ("timer", ("past", BASE + 500)), at=10)
+    h.run()
+    assert h.values("out") == [["old", None, BASE + 1000], ["a", "past", BASE + 500]]
+
+
+@both
+def test_events_after_a_silence_say_again_how_far_event_time_is(job: Keyed[Act, Total]) -> None:
+    h = harness(job)
+    act(h)
+    h.run()
+    h.advance(10_000)
+    h.run()
+    act(h, ("timer", ("t", BASE + 65_000)), at=60_000)
+    h.run()
+    h.advance(5_000)
+    h.run()
+    assert [v[1] for v in h.values("out")] == ["t"]
+
+
+def test_event_time_is_unknown_until_every_source_was_heard_of() -> None:
+    h = harness(VIA, partitions=2)
+    act(h, ("emit", "alone"))
+    assert h.step()
+    assert h.step()
+    assert h.values("out") == [["alone", None, None]]
+
+
+def test_empty_envelopes_are_committed_when_it_is_quiet() -> None:
+    h = harness(VIA, partitions=2)
+    act(h)
+    h.run()
+    h.run()
+    assert [h.committed["acts-routed", p][0] for p in (0, 1)] == [len(h.topics["acts-routed", p]) for p in (0, 1)]
+    assert len(h.records("acts-routed")) == 4
+
+
+@both
 def test_a_key_that_is_not_written_expires_unless_a_timer_keeps_it(job: Keyed[Act, Total]) -> None:
     h = harness(replace(job, ttl=1000))
     act(h, ("add", 1))
@@ -414,6 +456,7 @@ def test_every_key_goes_to_its_owner() -> None:
 
 def test_a_large_flush_is_several_envelopes_of_which_the_last_tells_the_time() -> None:
     h = harness(VIA)
+    act(h, ("none", "x" * 3 * ENVELOPE))
     for n in range(30):
         act(h, ("add", 1), ("none", "x" * 100_000), at=n)
     act(h, ("none", "x" * 3 * ENVELOPE), at=30)
@@ -421,8 +464,8 @@ def test_a_large_flush_is_several_envelopes_of_which_the_last_tells_the_time() -
     h.process("acts", 0)
     h.flush("acts", 0)
     sent = [envelope(r.value()) for r in h.records("acts-routed")]
-    assert [len(e.rows) for e in sent] == [10, 10, 10, 1, 1]
-    assert [e.watermark for e in sent] == [None, None, None, None, BASE + 31]
+    assert [len(e.rows) for e in sent] == [1, 10, 10, 10, 1, 1]
+    assert [e.watermark for e in sent] == [None] * 5 + [BASE + 31]
     h.run()
     assert state(h).state.total == 31
 

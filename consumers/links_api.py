@@ -1,4 +1,4 @@
-"""The HTTP API: closed windows by time range, and whether it can be had."""
+"""The HTTP API: closed windows by time range, keys of a job's table, and whether it can be had."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from consumers.link_queries import closed_windows
 from consumers.link_requests import BadRequestError, parse
+from consumers.table_proxy import TableProxy
 from infra import log, postgres
 from infra.config import Config
 from infra.errors import PortTakenError, PostgresUnavailableError
@@ -31,11 +32,15 @@ _log = log.get(__name__)
 
 
 class LinksApi:
-    """Serves `GET /links` and `GET /health` at the configured host and port. `clock` gives epoch milliseconds."""
+    """Serves `GET /links`, `GET /tables/…` and `GET /health` at the configured host and port.
+
+    `clock` gives epoch milliseconds.
+    """
 
     def __init__(self, config: Config, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self._config = config
         self._clock = clock
+        self._tables = TableProxy(config)
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection] = AsyncConnectionPool(
             postgres.conninfo(config, "weir-api", {"statement_timeout": "10s"}),
             kwargs={"autocommit": True},
@@ -53,6 +58,7 @@ class LinksApi:
         """Serves until cancelled. Raises PortTakenError."""
         app = web.Application()
         app.router.add_get("/links", self._links)
+        app.router.add_get("/tables/{rest:.*}", self._tables.handle)
         app.router.add_get("/health", self._health)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN)
         host, port = self._config.host, self._config.api_port
@@ -70,6 +76,7 @@ class LinksApi:
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
+            await self._tables.close()
             await self._pool.close()
             status.remove()
 

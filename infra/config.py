@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,12 @@ def _brokers(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:-]+", text):
+        raise ValueError("must be a host name or an address, without a port")
+    return text
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -116,6 +123,10 @@ class Config:
         None, str, "postgresql:// address of a Postgres that exists; not set: the embedded one", secret=True
     )
     host: str = _setting("127.0.0.1", str, "the address that weir's own endpoints bind to")
+    advertised_host: str | None = _setting(
+        None, _host, "the name under which others reach this machine's workers; not set: WEIR_HOST, or its host name"
+    )
+    worker_port: int = _setting("0", _whole(0, 65535), "where a worker serves GET /tables; 0: any port that is free")
     port_base: int | None = _setting(None, _whole(1, 65500), "moves all ports together: the first of a run of ports")
     kafka_port: int = _setting(None, _port, "the embedded Kafka's port")
     kafka_controller_port: int = _setting(None, _port, "the embedded Kafka's controller port")
@@ -137,6 +148,13 @@ class Config:
     def topic(self, name: str) -> str:
         """The topic's name on the broker."""
         return self.topic_prefix + name
+
+    @property
+    def reached_at(self) -> str:
+        """The host under which other processes reach this one: an address to bind to may be one that means all."""
+        if self.advertised_host is not None:
+            return self.advertised_host
+        return socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
 
     @property
     def bootstrap(self) -> str:

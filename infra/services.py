@@ -37,7 +37,7 @@ SERVICES = (
         "counts links per window and pair of parents",
     ),
     Service("link-store", lambda c: ("run", "link-store"), "writes link counts to Postgres"),
-    Service("api", lambda c: ("run", "api"), "serves GET /links and /health", port="api"),
+    Service("api", lambda c: ("run", "api"), "serves GET /links, /tables and /health", port="api"),
     Service(
         "feed",
         lambda c: ("feed", "connect"),

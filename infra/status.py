@@ -39,7 +39,7 @@ class StatusFile:
     def __init__(self, config: Config, name: str, address: str | None = None, pid: int | None = None) -> None:
         self._path = _folder(config) / f"{name}.json"
         self._name = name
-        self._address = address
+        self.address = address
         self._pid = pid
 
     def set(self, state: str, **detail: str | int | float | bool | None) -> None:
@@ -48,7 +48,7 @@ class StatusFile:
         What cannot be written (a full disk) is logged: nobody stops working because of it.
         """
         process = psutil.Process(self._pid)
-        status = ServiceStatus(self._name, state, process.pid, process.create_time(), self._address, detail)
+        status = ServiceStatus(self._name, state, process.pid, process.create_time(), self.address, detail)
         fresh = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

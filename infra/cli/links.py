@@ -128,7 +128,7 @@ async def _store(config: Config) -> None:
 
 
 def api() -> None:
-    """Serve GET /links and GET /health."""
+    """Serve GET /links, GET /tables and GET /health."""
     import asyncio
 
     from consumers.links_api import LinksApi

@@ -10,7 +10,10 @@ import faust
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from infra.config import Config
+from infra.kafka import ensure_topics
+from infra.threads import in_daemon
 from streams.engine.dataplane import DataPlane, fail
+from streams.engine.endpoint import Endpoint
 from streams.engine.job import Job
 from streams.engine.membership import transport_for
 from streams.engine.reader import Slice
@@ -24,11 +27,27 @@ class App(faust.App):  # type: ignore[misc]
     would be lost to tasks that live. A task knows by itself when its slices count for nothing.
     """
 
+    config: Config
+    plane: DataPlane
+    endpoint: Endpoint
+
+    class BootStrategy(faust.app.BootStrategy):  # type: ignore[misc]
+        enable_web = False  # Faust's own web server, which its command line would start, knows nothing of the tables
+
+    async def on_first_start(self) -> None:
+        await in_daemon(lambda: ensure_topics(self.config))
+        self.endpoint.listen()
+        # The group's coordinator tells it to whoever asks. Not set in the usual way: Faust has read it before, for
+        # nothing, and would warn of the change.
+        object.__setattr__(self.conf, "broker_client_id", self.endpoint.client_id)
+        await self.endpoint.start()
+        await super().on_first_start()
+
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:
         return ThrowableQueue(maxsize=maxsize or 0, flow_control=FlowControlEvent(initially_suspended=False))
 
 
-def app_for(config: Config, job: Job) -> faust.App:
+def app_for(config: Config, job: Job) -> App:
     """The Faust app of one job: one agent per topic that it reads, each getting slices of records."""
     app = App(
         config.topic(job.name),
@@ -79,6 +98,7 @@ def app_for(config: Config, job: Job) -> faust.App:
     @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
     async def stop(*_: Any, **__: Any) -> None:
         await plane.stop()
+        await app.endpoint.stop()
 
-    app.plane = plane
+    app.config, app.plane, app.endpoint = config, plane, Endpoint(config, job, plane)
     return app

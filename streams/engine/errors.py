@@ -40,4 +40,4 @@ class InDoubtError(TransactionAbortedError):
 
 
 class StoppedError(EngineError):
-    """The task was closed while it opened."""
+    """The task was closed: while it opened, or before what it had was committed."""

@@ -34,24 +34,24 @@ class Group:
     def committed(self, topic: str, partitions: int) -> dict[int, tuple[int, str]]:
         """Partition to committed offset and its metadata, of those that have one."""
         wanted = [TopicPartition(self._config.topic(topic), p) for p in range(partitions)]
-        found = _answer(lambda: self._consumer.committed(wanted, TIMEOUT_S))
+        found = answer(lambda: self._consumer.committed(wanted, TIMEOUT_S))
         return {tp.partition: (tp.offset, tp.metadata or "") for tp in found if tp.offset != OFFSET_INVALID}
 
     def ends(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset that is still there, and the high watermark (not the last stable offset)."""
         wanted = TopicPartition(self._config.topic(topic), partition)
-        return _answer(lambda: self._consumer.get_watermark_offsets(wanted, TIMEOUT_S))
+        return answer(lambda: self._consumer.get_watermark_offsets(wanted, TIMEOUT_S))
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has. Raises EngineError where there is no such topic."""
         name = self._config.topic(topic)
-        found = _answer(lambda: self._consumer.list_topics(name, TIMEOUT_S).topics[name])
+        found = answer(lambda: self._consumer.list_topics(name, TIMEOUT_S).topics[name])
         if found.error is not None:
             raise EngineError(f"topic {name}: {found.error.str()}; `weir topics --create` makes weir's topics")
         return len(found.partitions)
 
 
-def _answer(ask: Callable[[], T]) -> T:
+def answer(ask: Callable[[], T]) -> T:
     """What the broker answers; a coordinator that is just moving or loading is asked again. Raises WeirError."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:

@@ -20,6 +20,7 @@ from streams.engine.errors import (
     InDoubtError,
     OffsetLostError,
     StateWithoutOffsetError,
+    StoppedError,
     TransactionAbortedError,
 )
 from streams.engine.offsets import Group, read_to
@@ -66,6 +67,9 @@ class Task:
         self._wanted = asyncio.Event()
         self._free = asyncio.Event()
         self._flushed = 0.0  # when the last transaction began, in monotonic seconds
+        self._fresh = False  # whether something was processed since the last flush began
+        self._next: list[asyncio.Future[None]] = []  # done once what the next flush takes is committed
+        self._flying: list[asyncio.Future[None]] | None = None  # once what was taken is; None: no flush is under way
         self._flusher: asyncio.Task[None] | None = None
 
     def open(self, partitions: int) -> None:
@@ -118,6 +122,7 @@ class Task:
             return
         if start != self.position:
             raise EngineError(f"{self.topic}[{self.partition}]: offset {start} came after {self.position}")
+        self._fresh = True
         if records:
             self.stage.process(records)
             self.position = records[-1].offset() + 1
@@ -130,6 +135,17 @@ class Task:
         if time.monotonic() - self._flushed >= 5 * self._linger:
             await self._free.wait()  # the last commit takes long: do not pile up what cannot be written
 
+    def committed(self) -> asyncio.Future[None] | None:
+        """None: all that was processed until now is committed. Else what is done once it is; it raises StoppedError
+        where the task ends before.
+        """
+        waiting = self._next if self._fresh else self._flying
+        if waiting is None:
+            return None
+        future = asyncio.get_running_loop().create_future()
+        waiting.append(future)
+        return future
+
     async def close(self) -> None:
         """Ends the task, open or still opening; waits for the transaction that is under way, leaves the rest undone."""
         self.closed = True
@@ -139,6 +155,15 @@ class Task:
         await asyncio.to_thread(self.stage.close)
 
     async def _flush_when_wanted(self) -> None:
+        try:
+            await self._flush_again_and_again()
+        finally:
+            self.closed = True
+            for future in [*self._next, *(self._flying or ())]:
+                if not future.done():
+                    future.set_exception(StoppedError(f"{self.topic}[{self.partition}] is no longer here"))
+
+    async def _flush_again_and_again(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
@@ -147,14 +172,17 @@ class Task:
                 return
             self._free.clear()
             try:
+                self._flying, self._next, self._fresh = self._next, [], False
                 batch = self.stage.take(self._changelog_end)
                 if batch is None:
+                    self._landed()
                     continue
                 self._flushed = time.monotonic()
                 commit = loop.run_in_executor(None, self._commit, batch, self.position)
                 await asyncio.wait_for(commit, COMMIT_S)
                 self._committed = True
                 self.stage.committed()
+                self._landed()
             except TimeoutError:
                 if not self.closed:
                     self._fail(InDoubtError(f"{self.topic}[{self.partition}]: no commit within {COMMIT_S:.0f} s"))
@@ -170,6 +198,13 @@ class Task:
                 return
             finally:
                 self._free.set()
+
+    def _landed(self) -> None:
+        """Nothing of what was taken is left to be committed."""
+        flying, self._flying = self._flying, None
+        for future in flying or ():
+            if not future.done():
+                future.set_result(None)
 
     def _commit(self, batch: Batch, position: int) -> None:
         self._producer.commit(batch, self.topic, self.partition, position, self._group.metadata())

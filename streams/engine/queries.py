@@ -1,0 +1,162 @@
+"""Answers from a job's table: for the keys that this worker owns from memory, for all others from whoever owns them.
+
+Only what is committed is answered. A cell is read as it is in memory; where it may hold what is not committed yet, the
+answer waits for the commit that holds it, and then is what was read. So an answer is never later than the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from infra.config import Config
+from schemas.errors import WeirError
+from streams.engine.aggregation import Key
+from streams.engine.dataplane import DataPlane
+from streams.engine.directory import Directory
+from streams.engine.errors import StoppedError
+from streams.engine.job import Job, TaskTopic
+from streams.engine.lag import Lag
+from streams.engine.questions import Question, chosen, is_final, shown
+
+#: How long a commit is waited for, in seconds: several lingers, and what a broker that stumbles needs.
+COMMIT_S = 5.0
+#: How long another worker has for its answer. It may have to wait for a commit.
+ELSEWHERE = aiohttp.ClientTimeout(total=10.0, connect=1.0)
+#: The header that says which job is asked, and of which partitions. Who gets it answers by itself.
+ASKED = "Weir-Asked"
+#: The header that says which job has answered.
+ANSWERS = "Weir-Job"
+
+_json = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class NotHereError(WeirError):
+    """Nobody can answer right now."""
+
+
+class Answer(NamedTuple):
+    """An HTTP status, and JSON."""
+
+    status: int
+    body: bytes
+
+
+class Asked(Protocol):
+    """A stage that can be asked. `find` gives a key's cells as they are in memory."""
+
+    @property
+    def watermark(self) -> int | None: ...
+    def find(self, key: Key) -> Sequence[Any]: ...
+    def pending(self, key: Key) -> bool:
+        """Whether something of the key's is not committed yet."""
+
+
+class Tables:
+    """The table of one job, asked through one of its workers. `own` is that worker's address, host:port."""
+
+    def __init__(self, config: Config, job: Job, task: TaskTopic, plane: DataPlane, own: str) -> None:
+        self._job, self._task, self._plane, self._own = job, task, plane, own
+        self.group = config.topic(job.name)
+        self._config = config
+        self._directory = Directory(config, job, task)
+        self._lag: Lag | None = None
+        self._session = aiohttp.ClientSession(timeout=ELSEWHERE)
+
+    async def close(self) -> None:
+        """Asks nobody any more."""
+        await self._session.close()
+
+    async def answer(self, question: Question, target: str) -> Answer:
+        """The answer, from whoever owns the key; `target` is the request's path and query as they came.
+
+        Raises NotHereError where it is on its way from one worker to another, KafkaUnavailableError where Kafka does
+        not say who owns it.
+        """
+        partitions = await self._directory.partitions(question.key)
+        try:
+            return await self._route(question, target, partitions, missed=False)
+        except NotHereError:  # what is known of the workers may be a second old
+            return await self._route(question, target, partitions, missed=True)
+
+    async def _route(self, question: Question, target: str, partitions: Sequence[int], missed: bool) -> Answer:
+        living = {p for topic, p in self._plane.tasks if topic == self._task.topic.name}
+        here = [p for p in partitions if p in living]
+        found = [await self.own(question, here)] if here else []
+        elsewhere = [p for p in partitions if p not in living]
+        for address, theirs in (await self._directory.workers(elsewhere, missed) if elsewhere else {}).items():
+            if found and found[-1].status == 200:
+                break
+            if address is None or address == self._own:
+                raise NotHereError(f"partition {theirs[0]} of the table is on its way from one worker to another")
+            found.append(await self._ask(address, target, theirs))
+        return found[-1]
+
+    async def _ask(self, address: str, target: str, partitions: Sequence[int]) -> Answer:
+        """Another worker's answer. It asks nobody further."""
+        headers = {ASKED: f"{self.group} {','.join(map(str, partitions))}"}
+        try:
+            async with self._session.get(URL(f"http://{address}{target}", encoded=True), headers=headers) as response:
+                if response.headers.get(ANSWERS) != self.group or response.status not in (200, 404):
+                    raise NotHereError(f"the worker at {address} cannot answer for partition {partitions[0]} now")
+                return Answer(response.status, await response.read())
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise NotHereError(f"the worker at {address} does not answer") from e
+
+    async def own(self, question: Question, partitions: Sequence[int]) -> Answer:
+        """The answer of this worker alone. Raises NotHereError where it does not have these partitions."""
+        cells: list[dict[str, Any]] = []
+        records, marks = 0, []
+        for partition in partitions:
+            task = self._plane.tasks.get((self._task.topic.name, partition))
+            if task is None or task.closed:
+                raise NotHereError(f"partition {partition} of the table is not here, or not yet")
+            stage = cast(Asked, task.stage)
+            found = chosen(stage.find(question.key), question)
+            cells += map(shown, found)
+            if stage.pending(question.key) or any(map(is_final, found)):
+                await self._commit(task.committed())
+            marks.append(stage.watermark)
+            committed, behind = await self._behind(partition)
+            if committed > task.position:
+                raise NotHereError(f"partition {partition} of the table has been taken over by another worker")
+            records = max(records, behind)
+        body: dict[str, Any] = {"table": question.table, "key": question.key, "partition": partitions[0]}
+        lag = {"records": records, "ms": _behind_ms(marks) if records else 0}
+        if not cells:
+            which = "" if question.window is None else " in this window"
+            return Answer(404, _json(body | {"error": {"reason": f"there is nothing for this key{which}"}, "lag": lag}))
+        return Answer(200, _json(body | {"cells": cells, "lag": lag}))
+
+    async def _commit(self, committed: asyncio.Future[None] | None) -> None:
+        if committed is None:
+            return
+        try:
+            await asyncio.wait_for(committed, COMMIT_S)
+        except StoppedError as e:
+            raise NotHereError(str(e)) from e
+        except TimeoutError as e:
+            raise NotHereError(f"nothing was committed for {COMMIT_S:.0f} s") from e
+
+    async def _behind(self, partition: int) -> tuple[int, int]:
+        """How far the group is in a partition of the table, and how many records will change it that are known now."""
+        if self._lag is None:
+            self._lag = Lag(self._config, self._job.name, await self._directory.counts())
+        places = await self._lag.places()
+        own = places[self._task.topic.name, partition]
+        if self._task.source:
+            return own
+        source = self._job.source.name
+        return own.committed, own.behind + sum(place.behind for (topic, _), place in places.items() if topic == source)
+
+
+def _behind_ms(marks: Sequence[int | None]) -> int | None:
+    """How far the earliest of these watermarks is behind the clock; None: no event has been counted yet."""
+    known = [mark for mark in marks if mark is not None]
+    return max(0, time.time_ns() // 1_000_000 - min(known)) if len(known) == len(marks) else None

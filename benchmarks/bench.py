@@ -160,7 +160,7 @@ def produce(out: Producer, topic: str, batch: Sequence[tuple[int, bytes]], parti
     while len(out) > 500_000:
         out.poll(0.01)
     for at, value in batch:
-        out.produce(topic, value, None, partition, None, at)
+        out.produce(topic, value, partition=partition, timestamp=at)
     out.poll(0)
 
 

@@ -39,8 +39,10 @@ _ABSENT = object()
 class RocksTable:
     """The cells of one partition, in `store`. `dump` makes a state plain, `load` the reverse."""
 
-    def __init__(self, store: RocksStore, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
-        self.store, self.dump, self.load = store, dump, load
+    def __init__(
+        self, store: RocksStore, dump: Callable[[Any], Any], load: Callable[[Any], Any], pending: int = PENDING
+    ) -> None:
+        self.store, self.dump, self.load, self._limit = store, dump, load, pending
         self._windows: dict[int, RocksCells] = {}
         self._gone: set[int] = set()
         self._flying: tuple[str, list[dict[bytes, bytes]], set[int], dict[int, int]] | None = None
@@ -96,7 +98,7 @@ class RocksTable:
         if self._pending is None or self._flying is not None:
             return
         self._pending += 1
-        if self._pending >= PENDING:
+        if self._pending >= self._limit:
             gone, self._gone, self._pending = self._gone, set(), 0
             self._write([cells.flush() for cells in self._windows.values()], gone, None, b"")
 

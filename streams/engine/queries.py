@@ -1,7 +1,7 @@
 """Answers from a job's table: for the keys that this worker owns from memory, for all others from whoever owns them.
 
-Only what is committed is answered. A cell is read as it is in memory; where it may hold what is not committed yet, the
-answer waits for the commit that holds it, and then is what was read. So an answer is never later than the log.
+Only what is committed is answered. Where a cell may hold what is not, it is read at the moment when a flush takes it,
+and answered when that flush is committed. So what is answered is in the log, and a later answer is never older.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 import aiohttp
@@ -118,10 +119,11 @@ class Tables:
             if task is None or task.closed:
                 raise NotHereError(f"partition {partition} of the table is not here, or not yet")
             stage = cast(Asked, task.stage)
-            found = chosen(stage.find(question.key), question)
-            cells += map(shown, found)
+            read = partial(_read, stage, question)
+            found = read()
             if stage.pending(question.key) or any(map(is_final, found)):
-                await self._commit(task.committed())
+                found = await self._commit(task.committed(read))
+            cells += map(shown, found)
             marks.append(stage.watermark)
             committed, behind = await self._behind(partition)
             if committed > task.position:
@@ -134,11 +136,9 @@ class Tables:
             return Answer(404, _json(body | {"error": {"reason": f"there is nothing for this key{which}"}, "lag": lag}))
         return Answer(200, _json(body | {"cells": cells, "lag": lag}))
 
-    async def _commit(self, committed: asyncio.Future[None] | None) -> None:
-        if committed is None:
-            return
+    async def _commit(self, committed: asyncio.Future[list[Any]]) -> list[Any]:
         try:
-            await asyncio.wait_for(committed, COMMIT_S)
+            return await asyncio.wait_for(committed, COMMIT_S)
         except StoppedError as e:
             raise NotHereError(str(e)) from e
         except TimeoutError as e:
@@ -154,6 +154,10 @@ class Tables:
             return own
         source = self._job.source.name
         return own.committed, own.behind + sum(place.behind for (topic, _), place in places.items() if topic == source)
+
+
+def _read(stage: Asked, question: Question) -> list[Any]:
+    return chosen(stage.find(question.key), question)
 
 
 def _behind_ms(marks: Sequence[int | None]) -> int | None:

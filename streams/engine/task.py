@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
@@ -28,6 +29,8 @@ from streams.engine.records import FROM_START, Batch, Record, Stage
 from streams.engine.transactions import TransactionalProducer
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 #: A commit that takes longer is given up with the process: librdkafka's call was seen not to return after its broker
 #: was killed and came back, whatever its timeout.
@@ -68,8 +71,8 @@ class Task:
         self._free = asyncio.Event()
         self._flushed = 0.0  # when the last transaction began, in monotonic seconds
         self._fresh = False  # whether something was processed since the last flush began
-        self._next: list[asyncio.Future[None]] = []  # done once what the next flush takes is committed
-        self._flying: list[asyncio.Future[None]] | None = None  # once what was taken is; None: no flush is under way
+        self._next: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []  # to be read when the next flush begins
+        self._flying: list[tuple[Any, asyncio.Future[Any]]] | None = None  # was read then; None: no flush is under way
         self._flusher: asyncio.Task[None] | None = None
 
     def open(self, partitions: int) -> None:
@@ -135,15 +138,17 @@ class Task:
         if time.monotonic() - self._flushed >= 5 * self._linger:
             await self._free.wait()  # the last commit takes long: do not pile up what cannot be written
 
-    def committed(self) -> asyncio.Future[None] | None:
-        """None: all that was processed until now is committed. Else what is done once it is; it raises StoppedError
-        where the task ends before.
+    def committed(self, read: Callable[[], T]) -> asyncio.Future[T]:
+        """What `read` gives at a moment up to which all is committed, as soon as that is so: now, or it reads when the
+        next flush begins. StoppedError where the task ends before.
         """
-        waiting = self._next if self._fresh else self._flying
-        if waiting is None:
-            return None
-        future = asyncio.get_running_loop().create_future()
-        waiting.append(future)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._fresh:
+            self._next.append((read, future))
+        elif self._flying is not None:
+            self._flying.append((read(), future))
+        else:
+            future.set_result(read())
         return future
 
     async def close(self) -> None:
@@ -159,7 +164,7 @@ class Task:
             await self._flush_again_and_again()
         finally:
             self.closed = True
-            for future in [*self._next, *(self._flying or ())]:
+            for _, future in [*self._next, *(self._flying or ())]:
                 if not future.done():
                     future.set_exception(StoppedError(f"{self.topic}[{self.partition}] is no longer here"))
 
@@ -172,8 +177,10 @@ class Task:
                 return
             self._free.clear()
             try:
-                self._flying, self._next, self._fresh = self._next, [], False
+                self._fresh = False
                 batch = self.stage.take(self._changelog_end)
+                waiting, self._next = self._next, []
+                self._flying = [(read(), future) for read, future in waiting]
                 if batch is None:
                     self._landed()
                     continue
@@ -202,9 +209,9 @@ class Task:
     def _landed(self) -> None:
         """Nothing of what was taken is left to be committed."""
         flying, self._flying = self._flying, None
-        for future in flying or ():
+        for what, future in flying or ():
             if not future.done():
-                future.set_result(None)
+                future.set_result(what)
 
     def _commit(self, batch: Batch, position: int) -> None:
         self._producer.commit(batch, self.topic, self.partition, position, self._group.metadata())

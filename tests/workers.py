@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from streams.engine.records import Record
 
 Cell = tuple[str, str, str]
 
+WEIR = ("-m", "infra.cli.main")
+
 
 class Workers:
-    """Processes of `weir worker links`, each with a log file of its own."""
+    """Processes of `weir worker links`, each with a log file of its own. `weir` is what Python runs as that command."""
 
-    def __init__(self, environ: dict[str, str], logs: Path) -> None:
-        self._environ, self._logs = environ, logs
+    def __init__(self, environ: dict[str, str], logs: Path, weir: Sequence[str] = WEIR) -> None:
+        self._environ, self._logs, self._weir = environ, logs, weir
         self.running: list[subprocess.Popen[bytes]] = []
         self._started = 0
 
@@ -37,7 +39,7 @@ class Workers:
         self._started += 1
         log = self._logs / f"worker-{self._started}.log"
         with log.open("wb") as out:
-            command = [sys.executable, "-m", "infra.cli.main", "worker", "links", *options]
+            command = [sys.executable, *self._weir, "worker", "links", *options]
             process = subprocess.Popen(command, env=self._environ, stdout=out, stderr=out)
         self.running.append(process)
         return process
@@ -66,9 +68,9 @@ class Workers:
 
 
 @contextmanager
-def workers(environ: dict[str, str], logs: Path) -> Iterator[Workers]:
+def workers(environ: dict[str, str], logs: Path, weir: Sequence[str] = WEIR) -> Iterator[Workers]:
     """Workers that are ended with the test."""
-    made = Workers(environ, logs)
+    made = Workers(environ, logs, weir)
     try:
         yield made
     finally:
@@ -98,9 +100,11 @@ class Results:
             found += read_to(self._config, topic, partition, *self._group.ends(topic, partition))
         return found
 
+    def all(self) -> list[LinkCount]:
+        return [msgspec.json.decode(r.value() or b"", type=LinkCount) for r in self.records("link-counts")]
+
     def latest(self) -> dict[Cell, LinkCount]:
-        counts = [msgspec.json.decode(r.value() or b"", type=LinkCount) for r in self.records("link-counts")]
-        return {(c.window.start, c.source, c.destination): c for c in counts}
+        return {(c.window.start, c.source, c.destination): c for c in self.all()}
 
     def counts(self) -> Counter[Cell]:
         return Counter({cell: count.count for cell, count in self.latest().items()})

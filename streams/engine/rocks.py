@@ -22,9 +22,12 @@ from itertools import chain
 from typing import Any
 
 import msgspec
+import structlog
 
 from streams.engine.aggregation import Key
 from streams.engine.rocks_store import RocksStore
+
+log = structlog.get_logger(__name__)
 
 #: While a table is built again, so many cells may wait to be written.
 PENDING = 50_000
@@ -54,6 +57,8 @@ class RocksTable:
         sizes = {} if notes is None else _unpack_sizes(notes)
         self._windows = {start: RocksCells(self, start, size) for start, size in sizes.items()}
         self._wanted, self._pending = metadata, (0 if notes is None else None)
+        if notes is not None:
+            log.info("state.kept", folder=str(self.store.folder), cells=sum(sizes.values()))
         return notes is not None
 
     def restored(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
@@ -17,7 +18,10 @@ from infra.kafka import admin, ensure_topics
 from streams import links
 from streams.engine.dataplane import DataPlane
 from streams.engine.errors import FencedError, TransactionAbortedError
+from streams.engine.offsets import Group
 from streams.engine.reader import Slice
+from streams.engine.records import Batch
+from streams.engine.task import Task
 from streams.engine.transactions import TransactionalProducer
 from workers import Results
 
@@ -58,6 +62,11 @@ class Plane(DataPlane):
         super().reopen(error, committed)
 
 
+def never(*_: object) -> None:
+    """What a task that is only opened does not call."""
+    raise AssertionError
+
+
 async def count(plane: Plane, config: Config, done: Callable[[], bool]) -> None:
     """Lets the plane have all partitions until it is done, or gives up."""
     if not plane.tasks:
@@ -95,6 +104,29 @@ def test_a_task_whose_producer_was_taken_over_ends_the_process_and_what_it_had_n
     assert {type(failure) for failure in failures} == {FencedError}
     assert results.counts() == source.expected
     assert results.routed.accepted == source.sent
+
+
+def test_nothing_is_asked_that_a_task_starts_from_before_the_owner_before_it_is_fenced(
+    config: Config, source: Source, tmp_path: Path
+) -> None:
+    asked = []
+
+    class Asked(Group):
+        """The owner before tries to commit whenever the new one asks where it is."""
+
+        def committed(self, topic: str, partitions: int) -> dict[int, tuple[int, str]]:
+            with pytest.raises(FencedError):
+                before.commit(Batch([], "{}"), topic, 0, 1_000, self.metadata())
+            asked.append(topic)
+            return super().committed(topic, partitions)
+
+    job, group = links.job(config), Asked(config, "links")
+    before = TransactionalProducer(config, "links-communications-0")
+    before.open()
+    counts = {name: group.partitions(name) for name in ("relations", "communications", "links-partials", "link-counts")}
+    stage = job.open("communications", 0, counts, lambda: 0, tmp_path)
+    Task(config, group, job.name, "communications", 0, stage, None, 200, never, never).open(config.partitions)
+    assert asked == ["communications"]
 
 
 @pytest.mark.parametrize("topic", ["links-partials", "link-counts"])

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from infra.cli import config, dead_letters, demo, feed, ledger, links, produce, status, tail, topics, up, worker
+from infra.cli import config, dead_letters, demo, feed, ledger, links, produce, reset, status, tail, topics, up, worker
 from schemas.errors import WeirError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (up, status, demo, feed, worker, ledger, links, produce, tail, topics, dead_letters, config):
+for module in (up, status, demo, feed, worker, reset, ledger, links, produce, tail, topics, trim, dead_letters, config):
     module.register(app)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from infra.config import Config
+from streams.engine.errors import EngineError
 from streams.engine.job import Job
 from streams.engine.ledger import Ledger
-from streams.engine.offsets import Group
+from streams.engine.offsets import RESETTING, Group
 
 
 class Books:
@@ -32,5 +33,8 @@ class Books:
         behind = 0
         for partition in range(partitions):
             first, end = self._group.ends(topic, partition)
+            if committed.get(partition, (0, ""))[1] == RESETTING:
+                name = self._job.name
+                raise EngineError(f"the reset of {name} was begun and not completed: `weir reset {name}` completes it")
             behind += end - max(first, committed.get(partition, (0, ""))[0])
         return [metadata for _, metadata in committed.values()], behind

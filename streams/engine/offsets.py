@@ -16,6 +16,8 @@ from streams.engine.records import Record
 
 T = TypeVar("T")
 
+#: The metadata of every offset of a group that is being reset.
+RESETTING = "weir reset"
 #: How long an answer is waited for.
 TIMEOUT_S = 15.0
 

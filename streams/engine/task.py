@@ -24,7 +24,7 @@ from streams.engine.errors import (
     StoppedError,
     TransactionAbortedError,
 )
-from streams.engine.offsets import Group, read_to
+from streams.engine.offsets import RESETTING, Group, read_to
 from streams.engine.records import FROM_START, Batch, Record, Stage
 from streams.engine.transactions import TransactionalProducer
 
@@ -87,6 +87,10 @@ class Task:
         committed = self._group.committed(self.topic, partitions)
         if self.partition in committed:
             offset, metadata = committed[self.partition]
+            if metadata == RESETTING:
+                raise StateWithoutOffsetError(
+                    f"the reset of {self._job} was begun and not completed: `weir reset {self._job}` completes it"
+                )
             if offset < first:
                 raise OffsetLostError(
                     f"{self.topic}[{self.partition}] begins at offset {first}, and was processed up to {offset}: "

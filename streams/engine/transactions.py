@@ -95,7 +95,7 @@ class TransactionalProducer:
             except BufferError:
                 self._producer.poll(0.05)  # the queue is full: wait until some of it is delivered
             except KafkaException as e:
-                raise _meaning(e) from e
+                raise _meaning(e, f" {len(value or b'')} bytes for {topic}") from e
 
     def _produce_bulk(self, bulk: Bulk) -> None:
         name, partition = self._config.topic(bulk.topic), bulk.partition
@@ -107,7 +107,7 @@ class TransactionalProducer:
         for key, value in bulk.records:
             try:
                 produce(name, value, key, partition)
-            except BufferError:
+            except (BufferError, KafkaException):
                 self._produce(bulk.topic, value, key, partition, None)
 
     def _retry(self, call: Callable[[], object]) -> None:
@@ -125,7 +125,7 @@ class TransactionalProducer:
                 time.sleep(0.05)
 
 
-def _meaning(error: KafkaException) -> EngineError:
+def _meaning(error: KafkaException, what: str = "") -> EngineError:
     inner: KafkaError = error.args[0]
     if inner.code() in _FENCED:
         return FencedError(f"another process has taken over this partition: {inner.str()}")
@@ -133,4 +133,4 @@ def _meaning(error: KafkaException) -> EngineError:
         return EngineError(f"the producer cannot go on: {inner.str()}")
     if inner.txn_requires_abort():
         return TransactionAbortedError(f"the transaction was aborted: {inner.str()}")
-    return EngineError(f"Kafka refused: {inner.str()}")
+    return EngineError(f"Kafka refused{what}: {inner.str()}")

@@ -15,12 +15,13 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from communications import Source
 from infra.config import Config
 from infra.kafka import admin, ensure_topics
+from schemas.topic import MAX_DEAD_LETTER
 from streams import links
 from streams.engine.dataplane import DataPlane
-from streams.engine.errors import FencedError, TransactionAbortedError
+from streams.engine.errors import EngineError, FencedError, TransactionAbortedError
 from streams.engine.offsets import Group
 from streams.engine.reader import Slice
-from streams.engine.records import Batch
+from streams.engine.records import Batch, Bulk, Produce
 from streams.engine.task import Task
 from streams.engine.transactions import TransactionalProducer
 from workers import Results
@@ -174,3 +175,16 @@ def test_a_record_that_the_broker_finds_too_large_ends_the_process_and_says_so(
     assert "too large" in str(failures[0])
     assert config.topic(topic) in str(failures[0])
     assert results.counts() == source.expected
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_record_that_no_broker_would_take_is_refused_at_once_with_its_size_and_its_topic(
+    bulk: bool, config: Config, source: Source
+) -> None:
+    value = b"x" * (MAX_DEAD_LETTER + 1)
+    produce = [] if bulk else [Produce("links-partials", value, partition=0)]
+    bulks = [Bulk("links-partials", 0, [(b"key", value)])] if bulk else []
+    producer = TransactionalProducer(config, "links-communications-0")
+    producer.open()
+    with pytest.raises(EngineError, match=f"refused {len(value)} bytes for links-partials: .*too large"):
+        producer.commit(Batch(produce, "{}", bulks), "communications", 0, 1, Group(config, "links").metadata())

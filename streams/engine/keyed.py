@@ -20,6 +20,7 @@ from streams.engine.records import Stage
 from streams.engine.route import Route, RouteState
 from streams.engine.screen import Screen
 from streams.engine.source import SourceState
+from streams.engine.tables import STORES, Table, open_table
 
 E = TypeVar("E")
 S = TypeVar("S")
@@ -45,6 +46,7 @@ class Keyed(Generic[E, S]):
 
     `max_skew` (ms): how far ahead of the clock an event may be; no event is too late. `linger` (ms): the longest time
     between two transactions under load. `view` is a topic that every worker holds whole before it looks at an event.
+    `store`: where state is kept, "memory" or "rocksdb"; timers, and with a `ttl` the keys, are in memory either way.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Keyed(Generic[E, S]):
     view: View | None = None
     max_skew: int = 300_000
     linger: int = 200
+    store: str = "memory"
 
     def __post_init__(self) -> None:
         if self.source.value is None:
@@ -68,6 +71,8 @@ class Keyed(Generic[E, S]):
             raise ValueError(f"job {self.name}: topic {self.changelog.name} must be compacted: it holds the state")
         if self.ttl is not None and self.ttl <= 0:
             raise ValueError(f"job {self.name}: the time to live must be longer than nothing")
+        if self.store not in STORES:
+            raise ValueError(f"job {self.name}: there is no store {self.store!r}")
 
     @property
     def owner(self) -> Topic:
@@ -115,11 +120,14 @@ class Keyed(Generic[E, S]):
             assert decoder is not None
             return Screen(self.name, self.view.topic, decoder)
         if self.repartition is None:
-            return KeyedStage(self, partition, sources, now_ms)
+            return KeyedStage(self, partition, self._open_table(state), sources, now_ms)
         outputs = counts[self.repartition.name]
         if topic == self.source.name:
             return Route(self, partition, sources, outputs, now_ms)
-        return RoutedKeyedStage(self, partition, sources, outputs)
+        return RoutedKeyedStage(self, partition, self._open_table(state), sources, outputs, now_ms())
+
+    def _open_table(self, folder: Path | None) -> Table:
+        return open_table(self.store, folder, bytes, bytes, str)
 
     def others(self, metadata: Sequence[str]) -> int | None:
         return others_watermark(map(self._source, metadata))

@@ -18,6 +18,7 @@ from streams.engine.keyed_table import Cell, KeyedTable
 from streams.engine.records import FROM_START, Batch, Produce, Record
 from streams.engine.route import Envelope, Row, decode
 from streams.engine.source import CHUNK, Elements, KeyedReader, Source, SourceState
+from streams.engine.tables import Table
 from streams.engine.watermarks import MergedWatermarks
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 
 class KeyedState(msgspec.Struct, array_like=True):
-    """What is remembered with the offset of a source that is read directly."""
+    """What is remembered with the offset of a source that is read directly. `born` as in `merge.MergeState`."""
 
     sources: int
     source: SourceState
+    born: int
 
 
 class RoutedKeyedState(msgspec.Struct, array_like=True):
@@ -38,14 +40,15 @@ class RoutedKeyedState(msgspec.Struct, array_like=True):
     watermarks: list[int | None]
     merged: int
     dead: int
+    born: int
 
 
 class _Table:
     """What both stages have: the table, restored from its whole changelog."""
 
-    def __init__(self, job: Keyed[Any, Any], partition: int) -> None:
-        self._job, self._partition = job, partition
-        self._table: KeyedTable[Any, Any] = KeyedTable(job, partition)
+    def __init__(self, job: Keyed[Any, Any], partition: int, table: Table, now: int) -> None:
+        self._job, self._partition, self._born = job, partition, now
+        self._table: KeyedTable[Any, Any] = KeyedTable(job, partition, table)
         self.restore_from: int | None = None
 
     def restore_cells(self, records: Iterable[Record]) -> int:
@@ -56,7 +59,7 @@ class _Table:
         self._table.committed()
 
     def close(self) -> None:
-        """Nothing is held."""
+        self._table.close()
 
     def find(self, key: tuple[str, ...]) -> list[Cell]:
         """What is held for the key, for those who ask: one cell or none. Not committed yet where `pending` says so."""
@@ -76,8 +79,10 @@ class _Table:
 class KeyedStage(_Table):
     """Keyed state over one partition of a source whose producers put all records of a key into one partition."""
 
-    def __init__(self, job: Keyed[Any, Any], partition: int, sources: int, now_ms: Callable[[], int]) -> None:
-        super().__init__(job, partition)
+    def __init__(
+        self, job: Keyed[Any, Any], partition: int, table: Table, sources: int, now_ms: Callable[[], int]
+    ) -> None:
+        super().__init__(job, partition, table, now_ms())
         self._sources = sources
         self._source = Source(job.name, job.source, job.max_skew, now_ms)
         self._reader = KeyedReader(self._source, job.source, job.key)
@@ -85,13 +90,15 @@ class KeyedStage(_Table):
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
+            self._table.kept(None)
             return
         state = msgspec.json.decode(metadata, type=KeyedState)
         if state.sources != self._sources:
             raise PartitionsChangedError(self._job.source.name, state.sources, self._sources)
         self._source.restore(state.source)
+        self._born, self._news = state.born, False
         self._table.advance(self._watermark())
-        self._news, self.restore_from = False, FROM_START
+        self.restore_from = None if self._table.kept(metadata) else FROM_START
 
     def process(self, records: Sequence[Record]) -> None:
         source = self._source
@@ -121,8 +128,9 @@ class KeyedStage(_Table):
             return None
         self._news = False
         produce, changes = self._table.take()
-        state = KeyedState(self._sources, self._source.state())
-        return Batch([*produce, *self._source.take()], msgspec.json.encode(state).decode(), [changes])
+        metadata = msgspec.json.encode(KeyedState(self._sources, self._source.state(), self._born)).decode()
+        self._table.flush(metadata)
+        return Batch([*produce, *self._source.take()], metadata, [changes])
 
     def _watermark(self) -> int:
         watermark = self._source.mark.watermark
@@ -162,8 +170,10 @@ class Original:
 class RoutedKeyedStage(_Table):
     """Keyed state over one partition of a repartition topic: it owns the keys that `route` sends there."""
 
-    def __init__(self, job: Keyed[Any, Any], partition: int, sources: int, outputs: int) -> None:
-        super().__init__(job, partition)
+    def __init__(
+        self, job: Keyed[Any, Any], partition: int, table: Table, sources: int, outputs: int, now: int
+    ) -> None:
+        super().__init__(job, partition, table, now)
         assert job.repartition is not None
         decoder = job.source.decoder()
         assert decoder is not None
@@ -175,6 +185,7 @@ class RoutedKeyedStage(_Table):
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
+            self._table.kept(None)
             return
         state = msgspec.json.decode(metadata, type=RoutedKeyedState)
         if len(state.watermarks) != len(self._marks.watermarks):
@@ -182,9 +193,9 @@ class RoutedKeyedStage(_Table):
         if state.outputs != self._outputs:
             raise PartitionsChangedError(self._topic.name, state.outputs, self._outputs)
         self._marks.watermarks = state.watermarks
-        self._merged, self._dead = state.merged, state.dead
+        self._merged, self._dead, self._born = state.merged, state.dead, state.born
         self._table.advance(self._watermark())
-        self.restore_from = FROM_START
+        self.restore_from = None if self._table.kept(metadata) else FROM_START
 
     def process(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -230,8 +241,10 @@ class RoutedKeyedStage(_Table):
         self._news = self._unsaid = False
         produce, changes = self._table.take()
         aside, self._aside = self._aside, []
-        state = RoutedKeyedState(self._outputs, self._marks.watermarks, self._merged, self._dead)
-        return Batch([*produce, *aside], msgspec.json.encode(state).decode(), [changes])
+        state = RoutedKeyedState(self._outputs, self._marks.watermarks, self._merged, self._dead, self._born)
+        metadata = msgspec.json.encode(state).decode()
+        self._table.flush(metadata)
+        return Batch([*produce, *aside], metadata, [changes])
 
     def _watermark(self) -> int:
         watermark = self._marks.watermark

@@ -20,6 +20,7 @@ from streams.engine.errors import EngineError
 from streams.engine.keyed_context import FRAME, UNREAD, Context, largest
 from streams.engine.records import Bulk, Produce, Record
 from streams.engine.source import KEY
+from streams.engine.tables import Table
 
 if TYPE_CHECKING:
     from streams.engine.keyed import Keyed
@@ -42,11 +43,11 @@ class Cell(NamedTuple):
 
 
 class KeyedTable(Generic[E, S]):
-    """The state of one partition of `job`. `mark` is the watermark (epoch ms); -1 while unknown."""
+    """One partition of `job`, in window 0 of `table`. `mark` is the watermark (epoch ms); -1 while unknown."""
 
-    def __init__(self, job: Keyed[E, S], partition: int) -> None:
-        self._job, self._partition = job, partition
-        self._cells: dict[str, bytes] = {}
+    def __init__(self, job: Keyed[E, S], partition: int, table: Table) -> None:
+        self._job, self._partition, self._table = job, partition, table
+        self._cells: Any = table.cells(0)  # key to bytes
         self._decode = msgspec.msgpack.Decoder(tuple[job.state | None, dict[str, int] | None, int]).decode  # type: ignore[name-defined]
         self._context: Context[S] = Context(self._state, job.outputs, job.on_timer is not None)
         self._limit = largest(job.changelog) - FRAME - 4 * KEY
@@ -60,20 +61,32 @@ class KeyedTable(Generic[E, S]):
         self._due: float = math.inf  # when the first of both heaps is to be looked at
         self.mark = -1
 
+    def kept(self, metadata: str | None) -> bool:
+        """Whether what was committed with this metadata is here, so that no changelog is needed. Called once, first."""
+        found = self._table.restore(metadata)
+        self._cells = self._table.cells(0)
+        if found:
+            self._schedule()
+        return found
+
     def restore(self, records: Iterable[Record]) -> int:
         """Takes the changelog; the latest per key wins, a tombstone deletes. Gives the number of keys."""
-        cells: dict[bytes, bytes] = {}
+        cells = self._cells
         for record in records:
-            name, value = record.key() or b"", record.value()
+            key, value = (record.key() or b"").decode(), record.value()
             if value is None:
-                cells.pop(name, None)
+                cells.pop(key, None)
             else:
-                cells[name] = value
+                cells[key] = value
+        self._table.restored()
+        self._schedule()
+        return len(cells)
+
+    def _schedule(self) -> None:
+        """Takes up all keys' timers, and when they expire."""
         header = msgspec.msgpack.Decoder(tuple[msgspec.Raw, dict[str, int] | None, int]).decode
-        for raw, cell in cells.items():
-            key = raw.decode()
+        for key, cell in self._cells.items():
             _, timers, touched = header(cell)
-            self._cells[key] = cell
             if timers:
                 self._timers[key] = timers
                 self._alarms += [(at, key, name) for name, at in timers.items()]
@@ -84,7 +97,6 @@ class KeyedTable(Generic[E, S]):
         heapify(self._expiring)
         self._cleared = len(self._alarms)
         self._look()
-        return len(self._cells)
 
     def run(
         self,
@@ -149,9 +161,18 @@ class KeyedTable(Generic[E, S]):
         records = [(key.encode(), get(key)) for key in self._flying]
         return out, Bulk(self._job.changelog.name, self._partition, records)
 
+    def flush(self, metadata: str) -> None:
+        """What `take` gave last is being committed, with this metadata."""
+        self._table.flush(metadata)
+
     def committed(self) -> None:
-        """What `take` gave last is committed."""
+        """It is."""
         self._flying = {}
+        self._table.committed()
+
+    def close(self) -> None:
+        """Lets go of what it holds outside memory."""
+        self._table.close()
 
     def pending(self, key: str) -> bool:
         """Whether the key has changes that are not committed, as far as is known."""

@@ -1,9 +1,9 @@
-"""A windowed table in RocksDB: what is larger than memory comfortably holds, and is there again after a restart.
+"""A table in RocksDB: what is larger than memory comfortably holds, and is there again after a restart.
 
 Three layers, the upper ones first: what changed since the last flush, as states; what is being committed, as bytes (a
 state that `merge` goes on with must not change what was handed out); what is committed, in RocksDB. Only the third
-grows with the state. A cell's key there is its window's start, 8 bytes big endian, and the key's parts as msgpack; its
-value is the plain state as msgpack.
+grows with the state. A cell's key there is its window's start, 8 bytes big endian, and its key as msgpack; its value is
+the plain state as msgpack.
 
 **Why metadata tells the state.** RocksDB records the metadata of the commit that it holds. If that is, byte for byte,
 what Kafka has, nothing is read back. So no two commits with different cells may have the same metadata.
@@ -12,7 +12,8 @@ life left on any host is not mistaken for this one's. In one life the commits fo
 by a partial result with events, which makes `counted` grow, or by its window being forgotten, which follows from
 `horizons` and `open_from`, and those only grow. So between two commits with the same metadata no cell changed. A worker
 that died between Kafka's commit and RocksDB's write has recorded the commit before; RocksDB is never ahead, as it is
-written only when the commit is known.
+written only when the commit is known. Keyed state is all in window 0, and the same holds for it: it changes by an
+element, which is counted, or by event time, which is in the metadata.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ import structlog
 from streams.engine.aggregation import Key
 from streams.engine.rocks_store import RocksStore
 
+#: Keys of RocksDB to values; None: deleted.
+Bytes = dict[bytes, bytes | None]
+
 log = structlog.get_logger(__name__)
 
 #: While a table is built again, so many cells may wait to be written.
@@ -34,21 +38,26 @@ PENDING = 50_000
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.decode
-_unpack_key = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _unpack_sizes = msgspec.msgpack.Decoder(dict[int, int]).decode
-_ABSENT = object()
+_ABSENT, _GONE = object(), object()
 
 
 class RocksTable:
-    """The cells of one partition, in `store`. `dump` makes a state plain, `load` the reverse."""
+    """One partition's cells, in `store`. `dump` makes a state plain, `load` the reverse; `key` is the type of keys."""
 
     def __init__(
-        self, store: RocksStore, dump: Callable[[Any], Any], load: Callable[[Any], Any], pending: int = PENDING
+        self,
+        store: RocksStore,
+        dump: Callable[[Any], Any],
+        load: Callable[[Any], Any],
+        key: Any = tuple[str, ...],
+        pending: int = PENDING,
     ) -> None:
+        self.unpack_key = msgspec.msgpack.Decoder(key).decode
         self.store, self.dump, self.load, self._limit = store, dump, load, pending
         self._windows: dict[int, RocksCells] = {}
         self._gone: set[int] = set()
-        self._flying: tuple[str, list[dict[bytes, bytes]], set[int], dict[int, int]] | None = None
+        self._flying: tuple[str, list[Bytes], set[int], dict[int, int]] | None = None
         self._wanted: str | None = None
         self._pending: int | None = 0  # cells that changed since RocksDB was written; None: it holds what is committed
 
@@ -107,7 +116,7 @@ class RocksTable:
             gone, self._gone, self._pending = self._gone, set(), 0
             self._write([cells.flush() for cells in self._windows.values()], gone, None, b"")
 
-    def _write(self, changes: list[dict[bytes, bytes]], gone: set[int], metadata: str | None, notes: bytes) -> None:
+    def _write(self, changes: list[Bytes], gone: set[int], metadata: str | None, notes: bytes) -> None:
         self.store.write(chain.from_iterable(one.items() for one in changes), map(_prefix, gone), metadata, notes)
         for cells in self._windows.values():
             cells.written()
@@ -120,20 +129,19 @@ class RocksCells:
         self._table, self._prefix, self._stored = table, _prefix(start), stored
         self.flushed = stored  # how many there were at the last flush
         self._changed: dict[Key, Any] = {}
-        self._flying: dict[bytes, bytes] = {}
+        self._flying: Bytes = {}
+        self._deleted = 0  # how many of `_changed` are _GONE
         self._replacing = 0  # how many of `_changed` are among the flushed ones too
         self._unknown: list[Key] = []  # those of `_changed` of which that is not known yet
 
     def get(self, key: Key, default: Any = None) -> Any:
         state = self._changed.get(key, _ABSENT)
         if state is not _ABSENT:
-            return state
+            return default if state is _GONE else state
         if not self.flushed:
             return default
         raw = self._raw(key)
-        found = self._flying.get(raw)
-        if found is None and self._stored:
-            found = self._table.store.get(raw)
+        found = self._flying[raw] if raw in self._flying else self._table.store.get(raw) if self._stored else None
         return default if found is None else self._table.load(_unpack(found))
 
     def __getitem__(self, key: Key) -> Any:
@@ -143,15 +151,36 @@ class RocksCells:
         return state
 
     def __setitem__(self, key: Key, state: Any) -> None:
-        if self.flushed and key not in self._changed:
+        before = self._changed.get(key, _ABSENT)
+        if before is _GONE:
+            self._deleted -= 1
+        elif before is _ABSENT and self.flushed:
             self._unknown.append(key)
         self._changed[key] = state
         self._table.grown()
 
+    def __delitem__(self, key: Key) -> None:
+        if self.pop(key, _ABSENT) is _ABSENT:
+            raise KeyError(key)
+
+    def pop(self, key: Key, default: Any) -> Any:
+        state = self.get(key, _ABSENT)
+        if state is _ABSENT:
+            return default
+        self._deleted += 1
+        self[key] = _GONE
+        return state
+
     def fetched(self, keys: Sequence[Key]) -> dict[Key, Any]:
         """See Table: what is there of these keys becomes part of what changed, in one go."""
         changed = self._changed
-        if self.flushed and (wanted := [key for key in keys if key not in changed]):
+        wanted = [key for key in keys if key not in changed] if self.flushed else []
+        if self._deleted:
+            for key in keys:
+                if changed.get(key) is _GONE:  # it is about to be put
+                    del changed[key]
+                    self._deleted -= 1
+        if wanted:
             load = self._table.load
             for key, raw in zip(wanted, self._below(wanted), strict=True):
                 if raw is not None and key not in changed:
@@ -163,27 +192,30 @@ class RocksCells:
         if self._unknown:
             self._replacing += sum(raw is not None for raw in self._below(self._unknown))
             self._unknown = []
-        return self.flushed + len(self._changed) - self._replacing
+        return self.flushed + len(self._changed) - self._deleted - self._replacing
 
     def __iter__(self) -> Iterator[Key]:
         return (key for key, _ in self.items())
 
     def items(self) -> Iterator[tuple[Key, Any]]:
         """Every key with its state, once, in no order."""
-        changed, flying, load, skip = self._changed, self._flying, self._table.load, len(self._prefix)
+        changed, flying, skip = self._changed, self._flying, len(self._prefix)
+        load, unpack_key = self._table.load, self._table.unpack_key
         stored = self._table.store.scan(self._prefix, self._stored) if self._stored else ()
         for raw, value in chain(((raw, value) for raw, value in stored if raw not in flying), flying.items()):
-            key = _unpack_key(raw[skip:])
-            if key not in changed:
+            key = unpack_key(raw[skip:])
+            if value is not None and key not in changed:
                 yield key, load(_unpack(value))
-        yield from changed.items()
+        yield from changed.items() if not self._deleted else [one for one in changed.items() if one[1] is not _GONE]
 
-    def flush(self) -> dict[bytes, bytes]:
+    def flush(self) -> Bytes:
         """What changed, as bytes; it is below from now on."""
         self.flushed = len(self)
         dump, raw = self._table.dump, self._raw
-        self._flying = {raw(key): _pack(dump(state)) for key, state in self._changed.items()}
-        self._changed, self._replacing = {}, 0
+        self._flying = {
+            raw(key): None if state is _GONE else _pack(dump(state)) for key, state in self._changed.items()
+        }
+        self._changed, self._deleted, self._replacing = {}, 0, 0
         return self._flying
 
     def written(self) -> None:

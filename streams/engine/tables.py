@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from streams.engine.aggregation import Key
+
+#: What a job may say of where its state is kept.
+STORES = ("memory", "rocksdb")
 
 
 class Cells(Protocol):
@@ -14,7 +18,9 @@ class Cells(Protocol):
     def get(self, key: Key, default: Any = None, /) -> Any: ...
     def items(self) -> Iterable[tuple[Key, Any]]: ...
     def __getitem__(self, key: Key, /) -> Any: ...
+    def pop(self, key: Key, default: Any, /) -> Any: ...
     def __setitem__(self, key: Key, state: Any, /) -> None: ...
+    def __delitem__(self, key: Key, /) -> None: ...
     def __iter__(self) -> Iterator[Key]: ...
     def __len__(self) -> int: ...
 
@@ -87,3 +93,19 @@ class MemoryTable:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def open_table(
+    store: str,
+    folder: Path | None,
+    dump: Callable[[Any], Any],
+    load: Callable[[Any], Any],
+    key: Any = tuple[str, ...],
+) -> Table:
+    """A table of one of STORES: in `folder`, for None in one of its own, if not in memory. See `RocksTable`."""
+    if store == "memory":
+        return MemoryTable()
+    from streams.engine.rocks import RocksTable  # loads RocksDB, so only where it is wanted
+    from streams.engine.rocks_store import RocksStore
+
+    return RocksTable(RocksStore(folder), dump, load, key)

@@ -27,7 +27,7 @@ from streams.engine.records import Record, Stage
 from streams.engine.rows import State, Write, read_state, writer
 from streams.engine.screen import Screen
 from streams.engine.sessions import MergeSessions, SessionState
-from streams.engine.tables import MemoryTable, Table
+from streams.engine.tables import STORES, open_table
 from streams.engine.windows import SessionWindows, Windows
 
 #: How long a key may be, all its parts together, in characters: 2 000 of them fit a partial.
@@ -94,7 +94,7 @@ class Windowed:
             raise ValueError(f"job {self.name}: sessions close one by one, so there are no closings")
         if self.windows.retention < self.windows.grace:
             raise ValueError(f"job {self.name}: a window must be kept for its grace at least")
-        if self.store not in ("memory", "rocksdb"):
+        if self.store not in STORES:
             raise ValueError(f"job {self.name}: there is no store {self.store!r}")
         if self.store != "memory" and isinstance(self.windows, SessionWindows):
             raise ValueError(f"job {self.name}: sessions are kept in memory")
@@ -218,19 +218,12 @@ class Windowed:
         if topic == self.partials.name:
             if isinstance(self.windows, SessionWindows):
                 return MergeSessions(self, self.windows, partition, sources, outputs)
-            return Merge(self, self.windows, self._open_table(state), partition, sources, outputs, now_ms())
+            table = open_table(self.store, state, self.aggregation.dump, self.aggregation.load)
+            return Merge(self, self.windows, table, partition, sources, outputs, now_ms())
         assert self.view is not None
         decoder = self.view.topic.decoder()
         assert decoder is not None
         return Screen(self.name, self.view.topic, decoder)
-
-    def _open_table(self, folder: Path | None) -> Table:
-        if self.store == "memory":
-            return MemoryTable()
-        from streams.engine.rocks import RocksTable  # loads RocksDB, so only where it is wanted
-        from streams.engine.rocks_store import RocksStore
-
-        return RocksTable(RocksStore(folder), self.aggregation.dump, self.aggregation.load)
 
     def others(self, metadata: Sequence[str]) -> int | None:
         return others_watermark(msgspec.json.decode(m, type=CombineState).source for m in metadata)

@@ -38,6 +38,7 @@ window, key = st.sampled_from(WINDOWS), st.sampled_from(KEYS)
 step = st.one_of(
     st.tuples(st.just("put"), window, key),
     st.tuples(st.just("merge"), window, st.lists(key, max_size=6)),
+    st.tuples(st.just("pop"), window, key),
     st.tuples(st.just("drop"), window),
     st.tuples(st.just("flush")),
     st.tuples(st.just("committed")),
@@ -51,7 +52,7 @@ def memory(folder: Path) -> Table:
 
 def rocks(folder: Path, pending: int = 2) -> RocksTable:
     """A state is a list of numbers, which a merge appends to in place."""
-    return RocksTable(RocksStore(folder), list, list, pending)
+    return RocksTable(RocksStore(folder), list, list, pending=pending)
 
 
 def rebuilt(table: Table, metadata: str, state: State) -> bool:
@@ -88,6 +89,7 @@ def content(table: Table) -> State:
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(step, max_size=40))
 @example(steps=[("put", 0, ("a",)), ("flush",), ("merge", 0, [("a",)]), ("committed",), ("crash", "told")])
+@example(steps=[("put", 0, ("a",)), ("flush",), ("pop", 0, ("a",)), ("committed",), ("flush",), ("merge", 0, [("a",)])])
 @example(steps=[("put", 0, ("a",)), ("flush",), ("drop", 0), ("put", 0, ("a", "")), ("committed",), ("flush",)])
 def test_a_table_is_what_was_put_into_it_whatever_is_lost(
     open_table: Callable[[Path], Table], steps: list[Any]
@@ -113,6 +115,12 @@ def test_a_table_is_what_was_put_into_it_whatever_is_lost(
                     now.setdefault(start, {}).setdefault(one, []).append(number)
                     cells[one] = state = cells.get(one, [])
                     state.append(number)
+            elif name == "pop":
+                start, one = rest
+                assert table.cells(start).pop(one, None) == now.get(start, {}).pop(one, None)
+                with pytest.raises(KeyError):
+                    del table.cells(start)[one]
+                now = {start: cells for start, cells in now.items() if cells}
             elif name == "drop" and rest[0] in table.windows():
                 now.pop(rest[0], None)
                 table.drop(rest[0])

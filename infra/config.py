@@ -29,6 +29,9 @@ PORTS = {
     "postgres": (2, 5433),
     "api": (3, 8000),
     "feed": (4, 8765),
+    "listener": (5, 8080),
+    "broadcaster": (6, 8081),
+    "broadcast": (7, 3000),
 }
 
 
@@ -87,6 +90,14 @@ def _host(text: str) -> str:
     return text
 
 
+def _origins(text: str) -> str:
+    """`Origin` headers (RFC 6454) with commas between them, as browsers write them: in lower case, without a path."""
+    origins = [origin.strip().lower() for origin in text.split(",")]
+    if not all(re.fullmatch(r"null|[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin) for origin in origins):
+        raise ValueError("must be scheme://host[:port], or several with commas between them")
+    return ",".join(origins)
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -103,6 +114,10 @@ def _prefix(text: str) -> str:
 
 
 _port = _whole(1, 65535)
+
+
+def _password(text: str) -> str:
+    return text
 
 
 def _setting(default: Any, parse: Callable[[str], Any], doc: str, secret: bool = False) -> Any:
@@ -133,6 +148,9 @@ class Config:
     postgres_port: int = _setting(None, _port, "the embedded Postgres's port")
     api_port: int = _setting(None, _port, "the HTTP API's port (GET /links, /health)")
     feed_port: int = _setting(None, _port, "where `weir feed serve` listens")
+    listener_port: int = _setting(None, _port, "where `weir run listener` takes messages in")
+    broadcaster_port: int = _setting(None, _port, "where `weir run broadcaster` hands messages out")
+    broadcast_port: int = _setting(None, _port, "where both are, under /ws/manager and /ws/broadcast")
     feed_url: str | None = _setting(None, _feed, "ws:// address of a feed that `weir up` connects to", secret=True)
     topic_prefix: str = _setting("", _prefix, "put before every topic, group and transactional id")
     partitions: int = _setting("4", _whole(1, 128), "partitions of the topics that weir makes")
@@ -142,6 +160,25 @@ class Config:
     links_grace: int = _setting("5s", duration_ms, "how long after its end a window waits for late events")
     links_retention: int = _setting("10m", duration_ms, "how long after its end a window can still be revised")
     links_linger: int = _setting("200ms", duration_ms, "longest time between two transactions under load")
+    broadcast_user: str = _setting("user", str, "who may send a broadcast (HTTP Basic)")
+    broadcast_password: str = _setting("pwd", _password, "the password of WEIR_BROADCAST_USER", secret=True)
+    broadcast_max_message: int = _setting("262144", _whole(1, 1_000_000), "the longest broadcast message, in bytes")
+    broadcast_queue: int = _setting(
+        "1048576", _whole(1024, 1 << 30), "bytes that may wait for one slow subscriber before it is closed"
+    )
+    broadcast_memory: int = _setting(
+        "67108864", _whole(0, 1 << 36), "bytes of the latest messages that a broadcaster keeps for those who resume"
+    )
+    broadcast_connections: int = _setting("20000", _whole(1, 1_000_000), "the most connections to one process")
+    broadcast_per_address: int | None = _setting(
+        None, _whole(1, 1_000_000), "the most from one address; not set: WEIR_BROADCAST_CONNECTIONS, for proxies' sake"
+    )
+    broadcast_origins: str | None = _setting(
+        None, _origins, "the pages whose browsers may connect: scheme://host[:port],…; not set: any"
+    )
+    broadcast_idle: int = _setting(
+        "4s", duration_ms, "a peer that is silent for so long is pinged, and dropped after as long again"
+    )
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level that is logged")
     log_format: str = _setting("console", _one_of("console", "json"), "how log lines are written")
 
@@ -197,7 +234,9 @@ def describe(environ: Mapping[str, str]) -> list[Setting]:
 
 
 def _as_written(value: Any, parse: Callable[[str], Any]) -> Any:
-    """The value as it would be written in the environment."""
+    """The value as it would be written in the environment; nothing of a password."""
+    if parse is _password:
+        return "***"
     return duration_text(value) if parse is duration_ms and value is not None else value
 
 

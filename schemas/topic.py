@@ -44,9 +44,11 @@ class Topic:
 ANY_TIMESTAMP = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 3600 * 1000)}
-#: Events that come in. Kept by size, never by time: Kafka measures age by the record's own timestamp, so a replay of
-#: last year's events would be deleted while it is being read.
-EVENTS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": str(4096 * MIB)} | ANY_TIMESTAMP
+#: Kept by size, never by time.
+KEPT_BY_SIZE = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": str(4096 * MIB)}
+#: Events that come in. Kafka measures age by the record's own timestamp, so a replay of last year's events would be
+#: deleted while it is being read.
+EVENTS = KEPT_BY_SIZE | ANY_TIMESTAMP
 #: Results of which the latest per key is the truth, and which a job restores its state from.
 RESULTS = A_WEEK | {"cleanup.policy": "compact,delete"}
 #: What a job's own stages say to each other.

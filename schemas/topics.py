@@ -18,7 +18,17 @@ from schemas.links import (
     check_window_closed,
     link_count_key,
 )
-from schemas.topic import A_WEEK, ANY_TIMESTAMP, EVENTS, FOR_EVER, MAX_DEAD_LETTER, PARTIALS, RESULTS, Topic
+from schemas.topic import (
+    A_WEEK,
+    ANY_TIMESTAMP,
+    EVENTS,
+    FOR_EVER,
+    KEPT_BY_SIZE,
+    MAX_DEAD_LETTER,
+    PARTIALS,
+    RESULTS,
+    Topic,
+)
 
 RELATIONS = Topic(
     "relations", "producers", "Which child belongs to which parent, from the record's timestamp on, with its history",
@@ -56,10 +66,14 @@ LATE_EVENTS = Topic(
     "late-events", "streams", "Events older than their partition's watermark minus the retention, as they came",
     "the event's", None, partitions=1, config=A_WEEK | {"max.message.bytes": str(MAX_DEAD_LETTER)},
 )  # fmt: skip
+BROADCAST = Topic(
+    "broadcast", "producers", "Messages from anyone to every subscriber, byte for byte; a channel is one partition",
+    "the channel", None, config=KEPT_BY_SIZE,
+)  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (
     RELATIONS, COMMUNICATIONS, LINKS_PARTIALS, LINK_COUNTS, LINK_WINDOWS, DEAD_LETTERS, DEAD_LETTER_REPLAYS,
-    LATE_EVENTS,
+    LATE_EVENTS, BROADCAST,
 )  # fmt: skip
 
 

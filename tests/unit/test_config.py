@@ -27,7 +27,23 @@ def test_without_any_variable_everything_has_its_default() -> None:
 def test_a_port_base_moves_every_port_but_those_that_are_set() -> None:
     config = load({"WEIR_PORT_BASE": "31000", "WEIR_API_PORT": "80"})
     moved = {name: getattr(config, f"{name}_port") for name in PORTS}
-    assert moved == {"kafka": 31000, "kafka_controller": 31001, "postgres": 31002, "api": 80, "feed": 31004}
+    assert moved == {"kafka": 31000, "kafka_controller": 31001, "postgres": 31002, "api": 80, "feed": 31004,
+                     "listener": 31005, "broadcaster": 31006, "broadcast": 31007}  # fmt: skip
+
+
+def test_a_password_is_not_shown() -> None:
+    assert {s.value for s in describe({"WEIR_BROADCAST_PASSWORD": "tell"}) if s.variable.endswith("PASSWORD")} == {
+        "***"
+    }
+    assert load({"WEIR_BROADCAST_PASSWORD": "tell"}).broadcast_password == "tell"
+
+
+def test_origins_are_as_a_browser_writes_them() -> None:
+    assert load({"WEIR_BROADCAST_ORIGINS": "HTTPS://a.example, http://b:81"}).broadcast_origins == (
+        "https://a.example,http://b:81"
+    )
+    with pytest.raises(ConfigError, match="WEIR_BROADCAST_ORIGINS"):
+        load({"WEIR_BROADCAST_ORIGINS": "a.example"})
 
 
 def test_servers_that_exist_are_used_instead_of_the_embedded_ones() -> None:

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import test_engine_properties as properties
+import test_keyed_properties as keyed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +26,8 @@ from schemas.topics import COMMUNICATIONS, LINK_COUNTS, LINKS_PARTIALS
 from streams import links
 from streams.api import Key, SessionWindows, Windowed
 from streams.engine.errors import EngineError, StoppedError
+from streams.engine.keyed import Keyed
+from streams.engine.partials import owner
 from streams.engine.records import Stage
 from streams.engine.rocks import RocksTable
 from streams.engine.rocks_store import RocksStore
@@ -358,11 +362,10 @@ def test_sessions_are_kept_in_memory() -> None:
 
 
 class Kept:
-    """The links job, kept in RocksDB under `folder`."""
+    """A job, kept in RocksDB under `folder`."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
-        self._job = dataclasses.replace(links.job(config), store="rocksdb")
-        self._folder = folder
+    def __init__(self, job: Windowed | Keyed[Any, Any], folder: Path) -> None:
+        self._job, self._folder = dataclasses.replace(job, store="rocksdb"), folder
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._job, name)
@@ -373,7 +376,7 @@ class Kept:
 
 def played(steps: list[Any], retention: str) -> tuple[Harness, list[tuple[int, str, str]]]:
     with tempfile.TemporaryDirectory() as folder:
-        h, sent = properties.play(steps, retention, lambda config: Kept(config, Path(folder)))
+        h, sent = properties.play(steps, retention, lambda config: Kept(links.job(config), Path(folder)))
         h.crash()
         return h, sent
 
@@ -405,8 +408,7 @@ def test_a_window_is_closed_once_per_partition_also_after_crashes(steps: list[An
 
 def test_a_job_goes_on_from_rocksdb_without_its_changelog(tmp_path: Path) -> None:
     """The changelog is emptied between: nothing of it is needed."""
-    config = Config(partitions=1)
-    h = Harness(Kept(config, tmp_path), 1, now_ms=properties.BASE)
+    h = Harness(Kept(links.job(Config(partitions=1)), tmp_path), 1, now_ms=properties.BASE)
     h.send("relations", [{"parent": "p", "child": "c"}], properties.BASE)
     for n in range(2):
         h.send("communications", {"source": "c", "destination": "c"}, properties.BASE + n)
@@ -414,3 +416,36 @@ def test_a_job_goes_on_from_rocksdb_without_its_changelog(tmp_path: Path) -> Non
         h.topics["link-counts", 0] = [r for r in h.topics["link-counts", 0] if n]
         h.crash()
     assert [c["count"] for c in h.latest("link-counts").values()] == [2]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(keyed.step, max_size=50))
+def test_keyed_states_and_outputs_are_those_of_a_loop_over_dicts(steps: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        h, sent = keyed.play(Kept(keyed.JOB, Path(folder)), steps)
+        models = [keyed.Model() for _ in range(keyed.PARTITIONS)]
+        for where, at, one in sent:
+            models[where].process(at, one)
+        outputs: list[list[Any]] = [[] for _ in models]
+        for record in h.records("out"):
+            place = owner(((record.key() or b"").decode(),), keyed.PARTITIONS)
+            outputs[place].append(msgspec.json.decode(record.value() or b""))
+        assert outputs == [model.out for model in models]
+        assert keyed.states(h) == {one: state for model in models for one, state in model.state.items()}
+        h.crash()
+
+
+def test_a_keyed_job_goes_on_from_rocksdb_without_its_changelog(tmp_path: Path) -> None:
+    """State and timers: the changelog is emptied between."""
+    job = dataclasses.replace(keyed.JOB, repartition=keyed.ROUTED)
+    h = Harness(Kept(job, tmp_path), 1, now_ms=keyed.BASE)
+    for n, delay in enumerate([300, None]):
+        h.send("events", keyed.Event(n, f"k{n}", 5, False, False, delay), keyed.BASE + 200 * n)
+        h.run()
+        h.topics["table", 0] = []
+        h.crash()
+    h.send("events", keyed.Event(2, "k1", 6, False, False, None), keyed.BASE + 301)
+    h.run()
+    timer = ["timer", "k0", 300, 1_000_005]
+    assert h.values("out") == [["event", 0, 5], ["event", 1, 5], timer, ["event", 2, 11]]
+    h.crash()

@@ -7,7 +7,22 @@ import sys
 
 import typer
 
-from infra.cli import config, dead_letters, demo, feed, ledger, links, produce, reset, status, tail, topics, up, worker
+from infra.cli import (
+    config,
+    dead_letters,
+    demo,
+    feed,
+    ledger,
+    links,
+    produce,
+    reset,
+    status,
+    tail,
+    topics,
+    trim,
+    up,
+    worker,
+)
 from schemas.errors import WeirError
 
 app = typer.Typer(

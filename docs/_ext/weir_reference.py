@@ -42,7 +42,7 @@ def _commands(group: Any, name: str) -> Iterator[str]:
         yield f"## `{full}`\n\n```text\n{' '.join([full, *options, *arguments])}\n```\n\n{(inner.help or '').strip()}\n"
         if inner.params:
             yield "| | |\n| --- | --- |"
-            yield from map(_row, inner.params)
+            yield from (_row(p) for p in inner.params if not getattr(p, "hidden", False))
             yield ""
 
 

@@ -87,7 +87,8 @@ def test_every_setting_is_described_with_its_source_as_it_would_be_written() -> 
 
 
 def test_what_is_described_can_be_read_back() -> None:
-    written = {s.variable: s.value for s in describe({"WEIR_LINKS_RETENTION": "6m", "WEIR_PARTITIONS": "7"})}
+    described = describe({"WEIR_LINKS_RETENTION": "6m", "WEIR_PARTITIONS": "7"})
+    written = {s.variable: s.value for s in described if s.value != "***"}
     assert load(written) == load({"WEIR_LINKS_RETENTION": "6m", "WEIR_PARTITIONS": "7"})
 
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -246,9 +247,12 @@ def _options() -> Options:
     blocks, buffers = _shared()
     tables = BlockBasedOptions()
     tables.set_block_cache(blocks)
-    tables.set_cache_index_and_filter_blocks(True)  # else they would be beside MEMORY, and grow with the state
-    tables.set_pin_l0_filter_and_index_blocks_in_cache(True)
     tables.set_bloom_filter(10, False)
+    tables.set_cache_index_and_filter_blocks(True)  # else they would be beside MEMORY, and grow with the state
+    tables.set_index_type(BlockBasedIndexType.two_level_index_search())  # whole, they push each other out
+    tables.set_partition_filters(True)
+    tables.set_pin_top_level_index_and_filter(True)
+    tables.set_pin_l0_filter_and_index_blocks_in_cache(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(tables)

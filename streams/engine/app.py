@@ -41,6 +41,7 @@ class App(faust.App):  # type: ignore[misc]
         # nothing, and would warn of the change.
         object.__setattr__(self.conf, "broker_client_id", self.endpoint.client_id)
         await self.endpoint.start()
+        self.config.home.mkdir(parents=True, exist_ok=True)  # Faust makes its own folder in it
         await super().on_first_start()
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:

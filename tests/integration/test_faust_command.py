@@ -1,0 +1,49 @@
+"""Faust's own command line runs the jobs: a worker of it counts exactly, beside one of weir's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from communications import Source
+from infra.config import Config
+from infra.kafka import ensure_topics
+from table_client import address_of, ask, counts
+from workers import Results, wait_until, workers
+
+FAUST = ("-m", "faust", "-A", "streams.apps:links")
+
+
+def faust(environ: dict[str, str], *arguments: str) -> list[str]:
+    return [sys.executable, *FAUST, *arguments]
+
+
+def test_the_agents_are_listed(environ: dict[str, str]) -> None:
+    done = subprocess.run(faust(environ, "agents"), env=environ, capture_output=True, timeout=60, check=True)
+    for agent in (b"links.communications", b"links.links-partials", b"links.relations"):
+        assert agent in done.stdout
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_worker_of_it_counts_exactly(beside: int, config: Config, environ: dict[str, str], tmp_path: Path) -> None:
+    ensure_topics(config)
+    source, results = Source(config, seed=4), Results(config)
+    with (tmp_path / "faust.log").open("wb") as log, workers(environ, tmp_path) as crew:
+        process = subprocess.Popen(faust(environ, "worker", "-l", "info"), env=environ, stdout=log, stderr=log)
+        crew.running.append(process)
+        for _ in range(beside):
+            crew.start()
+        source.send(3000)
+        wait_until(lambda: results.merged >= source.sent, 60)
+        assert results.counts() == source.expected
+        pair = next(iter(source.expected))[1:]
+        assert counts(ask(address_of(config, process) or "", *pair))
+        crew.running.remove(process)
+        process.terminate()
+        assert process.wait(20) == 0
+    text = (tmp_path / "faust.log").read_text()
+    assert "tasks.assigned" in text
+    assert "Warning" not in text

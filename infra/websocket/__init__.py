@@ -1,0 +1,13 @@
+"""The WebSocket server of weir's own endpoints (RFC 6455); docs/adr/0011-websocket-server.md says why it is its own.
+
+    WebSocketServer([Route("/websocket", make)], limits).start(host, port)
+
+`make` gets each Request and returns a Handler, or a Refusal that becomes the HTTP response.
+"""
+
+from infra.websocket.connection import Connection, Handler
+from infra.websocket.handshake import Refusal, Request
+from infra.websocket.limits import Limits
+from infra.websocket.server import Route, WebSocketServer
+
+__all__ = ["Connection", "Handler", "Limits", "Refusal", "Request", "Route", "WebSocketServer"]

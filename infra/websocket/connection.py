@@ -1,0 +1,362 @@
+"""One WebSocket connection: reads, messages, a bounded queue of what is to be sent, and the closing handshake.
+
+It works on the socket itself, not on an asyncio transport: a frame that is sent to thousands is then one `send` each
+in the common case, and where a peer is slow the queue holds references to the one frame and no copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from infra import log
+from infra.websocket import frames
+from infra.websocket.handshake import Request
+from infra.websocket.limits import Limits
+from infra.websocket.messages import NO_CODE, Assembler, Event
+
+_log = log.get("websocket")
+
+#: Closing with data unsent must not leave the kernel trying for minutes.
+_RESET = struct.pack("ii", 1, 0)
+#: Frames written with one call at most.
+_AT_ONCE = 64
+GONE = 1006
+TOO_SLOW = 1008
+_INTERNAL = 1011
+
+
+class Handler(Protocol):
+    """What a route does with one connection. All calls come from the event loop, never within one another."""
+
+    def opened(self, connection: Connection) -> None:
+        """The connection is open."""
+
+    def message(self, data: bytes, binary: bool) -> None:
+        """A whole message; a text is valid UTF-8."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """The connection is over; called once. 1006: without a closing handshake."""
+
+
+class _State(enum.Enum):
+    OPEN = 1
+    #: Our close frame is written or queued; what the peer sends is only looked at for its own.
+    CLOSING = 2
+    #: Both are done: all that is left is the end of the TCP connection.
+    ENDING = 3
+    CLOSED = 4
+
+
+class Connection:
+    """`remote` is the peer's address; `path`, `query` and `headers` are the request's. Not for other threads."""
+
+    __slots__ = (
+        "_assembler",
+        "_buffer",
+        "_code",
+        "_drained",
+        "_handler",
+        "_limits",
+        "_loop",
+        "_on_end",
+        "_paused",
+        "_queue",
+        "_reason",
+        "_request",
+        "_socket",
+        "_state",
+        "_timer",
+        "heard",
+        "silent",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        connected: socket.socket,
+        request: Request,
+        handler: Handler,
+        limits: Limits,
+        buffer: memoryview,
+        on_end: Callable[[Connection], None],
+    ) -> None:
+        self._socket = connected
+        self._request = request
+        self._handler = handler
+        self._limits = limits
+        self._buffer = buffer
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._assembler = Assembler(limits.message)
+        self._state = _State.OPEN
+        self._queue: deque[bytes | memoryview] | None = None
+        self._drained: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._code, self._reason = GONE, ""
+        #: Bytes that the kernel has not taken yet.
+        self.waiting = 0
+        #: Whether the peer has shown a sign of life since the server last looked, and for how many looks it has not.
+        self.heard = True
+        self.silent = 0
+
+    @property
+    def remote(self) -> str:
+        """The peer's address."""
+        return self._request.remote
+
+    @property
+    def path(self) -> str:
+        """The path that was asked for."""
+        return self._request.path
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query's fields."""
+        return self._request.query
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The request's headers, names in lower case."""
+        return self._request.headers
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is sent now is sent."""
+        return self._state is _State.OPEN
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is read from the peer right now, so that its silence means nothing."""
+        return self._paused
+
+    def start(self, early: bytes) -> None:
+        """Called once by the server. `early` is what came right behind the handshake."""
+        self._loop.add_reader(self._socket, self._readable)
+        self._safely(self._handler.opened, self)
+        if early:
+            self._received(early)
+
+    def send(self, data: bytes, binary: bool = False) -> bool:
+        """Sends one message. False: the connection is closed, or is closed now because too much waits."""
+        return self.send_frame(frames.binary(data) if binary else frames.text(data))
+
+    def send_frame(self, frame: bytes) -> bool:
+        """Sends whole frames made with `infra.websocket.frames`: the same bytes may go to many. False as `send`."""
+        if self._state is not _State.OPEN:
+            return False
+        if self._queue is not None and self.waiting + len(frame) > self._limits.queue:
+            self._too_slow()
+            return False
+        self._write(frame)
+        return self._state is _State.OPEN
+
+    def when_drained(self, callback: Callable[[], None]) -> None:
+        """Calls back once as soon as nothing waits. Not called where the connection ends before."""
+        if self._queue is None:
+            self._loop.call_soon(callback)
+        else:
+            self._drained = callback
+
+    def close(self, code: int, reason: str) -> None:
+        """Starts the closing handshake behind all that waits. Does nothing where it has been started."""
+        if self._state is _State.OPEN:
+            self._start_close(code, reason, self._limits.closing)
+
+    def pause(self) -> None:
+        """Stops reading from the peer. What was read already still comes: less than the size of one read."""
+        if self._state is _State.OPEN and not self._paused:
+            self._paused = True
+            self._loop.remove_reader(self._socket)
+
+    def resume(self) -> None:
+        """Goes on reading."""
+        if self._paused and self._state is not _State.CLOSED:
+            self._paused = False
+            self.heard = True
+            self._loop.add_reader(self._socket, self._readable)
+
+    def ping(self) -> None:
+        """Asks for a sign of life."""
+        if self._state is _State.OPEN:
+            self._write(_PING)
+
+    def drop(self, reason: str) -> None:
+        """Ends a connection whose peer is silent: tries to say so, and does not wait long."""
+        if self._state is _State.OPEN:
+            self._drop_queue()
+            self._start_close(TOO_SLOW, reason, min(1.0, self._limits.closing))
+
+    def abort(self) -> None:
+        """Ends it now."""
+        if self._state is not _State.CLOSED:
+            self._end()
+
+    # Reading.
+
+    def _readable(self) -> None:
+        try:
+            size = self._socket.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._end()
+            return
+        if not size:
+            self._end()
+            return
+        self.heard = True
+        if self._state is not _State.ENDING:
+            self._received(bytes(self._buffer[:size]))
+
+    def _received(self, data: bytes) -> None:
+        for event in self._assembler.feed(data):
+            if event.kind <= frames.BINARY:
+                if self._state is not _State.OPEN:
+                    continue
+                try:
+                    self._handler.message(event.data, event.kind == frames.BINARY)
+                except Exception as e:  # noqa: BLE001 - one connection's trouble is not the server's
+                    self._failed(e)
+            elif event.kind == frames.CLOSE:
+                self._closed_by_peer(event)
+                return
+            elif event.kind == frames.PING and self._state is _State.OPEN:
+                self._answer(event.data)
+        if (error := self._assembler.error) is not None and self._state in (_State.OPEN, _State.CLOSING):
+            if self._state is _State.OPEN:
+                self._code, self._reason = error.code, error.reason
+                self._write(frames.close(error.code, error.reason))
+            self._finish()
+
+    def _answer(self, data: bytes) -> None:
+        if self._queue is not None and self.waiting > self._limits.queue:
+            self._too_slow()
+        else:
+            self._write(frames.frame(frames.PONG, data))
+
+    def _closed_by_peer(self, event: Event) -> None:
+        if self._state is _State.OPEN:
+            self._code, self._reason = event.code, event.data.decode()
+            self._write(frames.close(None if event.code == NO_CODE else event.code))
+        self._finish()
+
+    # Writing.
+
+    def _write(self, frame: bytes) -> None:
+        if self._queue is not None:
+            self._queue.append(frame)
+            self.waiting += len(frame)
+            return
+        try:
+            sent = self._socket.send(frame)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._loop.call_soon(self.abort)
+            self._state = _State.ENDING
+            return
+        if sent < len(frame):
+            self._queue = deque((memoryview(frame)[sent:],))
+            self.waiting = len(frame) - sent
+            self._loop.add_writer(self._socket, self._writable)
+
+    def _writable(self) -> None:
+        queue = self._queue
+        if queue is None:
+            return
+        try:
+            sent = self._socket.sendmsg([queue[i] for i in range(min(len(queue), _AT_ONCE))])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._end()
+            return
+        self.heard = True  # it reads, if slowly
+        self.waiting -= sent
+        while queue and sent >= len(queue[0]):
+            sent -= len(queue.popleft())
+        if queue:
+            if sent:
+                queue[0] = memoryview(queue[0])[sent:]
+            return
+        self._queue = None
+        self._loop.remove_writer(self._socket)
+        if self._state is _State.ENDING:
+            self._shut_down()
+        elif self._drained is not None:
+            callback, self._drained = self._drained, None
+            callback()
+
+    def _drop_queue(self) -> None:
+        """Forgets what waits, but for the rest of a frame of which the peer has a part already."""
+        if self._queue is not None:
+            head = self._queue[0]
+            self._queue = deque((head,) if isinstance(head, memoryview) else ())
+            self.waiting = sum(map(len, self._queue))
+
+    # Ending.
+
+    def _too_slow(self) -> None:
+        reason = f"too slow: {self.waiting} bytes waiting"
+        _log.info("websocket.too_slow", remote=self.remote, path=self.path, waiting=self.waiting)
+        self._drop_queue()
+        self._start_close(TOO_SLOW, reason, self._limits.closing)
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("websocket.handler_failed", remote=self.remote, path=self.path, exc_info=error)
+        self.close(_INTERNAL, "something went wrong here")
+
+    def _safely(self, call: Callable[..., None], *arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception as e:  # noqa: BLE001 - one connection's trouble is not the server's
+            self._failed(e)
+
+    def _start_close(self, code: int, reason: str, patience: float) -> None:
+        self._code, self._reason = code, reason
+        self._state = _State.CLOSING
+        if self._paused:
+            self.resume()  # the peer's close frame has to be read
+        self._write(frames.close(code, reason))
+        if self._state is _State.CLOSING:
+            self._timer = self._loop.call_later(patience, self.abort)
+
+    def _finish(self) -> None:
+        """Nothing more is sent: waits until what is queued is written, then for the peer to end the TCP connection."""
+        self._state = _State.ENDING
+        self.resume()  # to see that end
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._limits.closing, self.abort)
+        if self._queue is None:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._loop.call_soon(self.abort)
+
+    def _end(self) -> None:
+        self._state = _State.CLOSED
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._loop.remove_reader(self._socket)
+        if self._queue is not None:
+            self._loop.remove_writer(self._socket)
+            self._queue, self.waiting = None, 0
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._socket.close()
+        self._drained = None
+        self._on_end(self)
+        self._loop.call_soon(self._safely, self._handler.closed, self._code, self._reason)
+
+
+_PING = frames.frame(frames.PING, b"")

@@ -14,8 +14,8 @@ from schemas.topics import LATE_EVENTS
 from streams.engine.aside import set_aside
 from streams.engine.cells import cells_for
 from streams.engine.errors import PartitionsChangedError
-from streams.engine.partials import Partial, encode, split
-from streams.engine.records import Batch, Produce, Record
+from streams.engine.partials import Owners, Partial, encode, split
+from streams.engine.records import Batch, Produce, Record, Stage
 from streams.engine.source import CHUNK, Source, SourceState, halve
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class CombineState(msgspec.Struct, array_like=True):
     source: SourceState
 
 
-class Combine:
+class Combine(Stage):
     """The combining stage of one source partition. `now_ms` is the clock, in epoch ms."""
 
     def __init__(
@@ -49,21 +49,11 @@ class Combine:
         self._job, self._partition, self._sources, self._outputs = job, partition, sources, outputs
         self._source = Source(job.name, job.source, job.max_skew, now_ms, job.windows.retention, CALENDAR)
         self._cells = cells_for(job.windows, job.aggregation)
+        self._owners = Owners(outputs)
         self._named: set[int] = set()  # the windows that every output partition was told of
         self._late: list[Produce] = []
         self._said = -1  # what the last flush said of closing; -1: nothing yet
         self._news = True
-        self.restore_from: int | None = None
-
-    def restore_cells(self, records: Iterable[Record]) -> int:
-        """Nothing: what was not committed is read again."""
-        return 0
-
-    def committed(self) -> None:
-        """Nothing is kept until then."""
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
@@ -167,15 +157,17 @@ class Combine:
         new = self._new_windows(cells)
         tell_all = bool(new) or self._closing() > self._said
         mark, topic = self._source.mark, self._job.partials.name
-        shares = split(cells, self._job.starts, self._job.events, self._job.weigh, self._outputs)
+        shares = split(cells, self._job.starts, self._job.events, self._job.weigh, self._owners, self._outputs)
         for partition, share in enumerate(shares):
             if not tell_all and not share.events:
                 continue
             *before, last = share.groups
             for group in before:
-                partial = Partial(self._partition, self._sources, None, None, [], group, 0)
+                partial = Partial(self._partition, self._sources, None, None, [], group, 0, self.behind)
                 yield Produce(topic, encode(partial), partition=partition)
-            partial = Partial(self._partition, self._sources, mark.watermark, mark.horizon, new, last, share.events)
+            partial = Partial(
+                self._partition, self._sources, mark.watermark, mark.horizon, new, last, share.events, self.behind
+            )
             yield Produce(topic, encode(partial), partition=partition)
 
     def _new_windows(self, panes: Iterable[int]) -> list[int]:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
@@ -167,15 +167,17 @@ class DataPlane:
         try:
             reader = Reader(self._config, self._job, self._group, self._counts)
             while not self._stopping.is_set():
-                for piece in reader.next(self._tasks):
-                    asyncio.run_coroutine_threadsafe(self._hand_over(piece), loop).result()
+                if pieces := reader.next(self._tasks):
+                    asyncio.run_coroutine_threadsafe(self._hand_over(pieces), loop).result()
         except Exception as e:  # noqa: BLE001 - a reader that is gone would be taken for a silent topic
             if not self._stopping.is_set():
                 loop.call_soon_threadsafe(self._fail, e)
 
-    async def _hand_over(self, piece: Slice) -> None:
-        if not piece.task.closed:
-            await self._deliver(piece)
+    async def _hand_over(self, pieces: Sequence[Slice]) -> None:
+        # All at once: each crossing from thread to thread waits until the other one lets go of the interpreter.
+        for piece in pieces:
+            if not piece.task.closed:
+                await self._deliver(piece)
 
 
 def fail(error: BaseException) -> None:

@@ -15,7 +15,7 @@ from schemas.topics import DEAD_LETTERS
 from streams.engine.aside import set_aside
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.keyed_table import Cell, KeyedTable
-from streams.engine.records import FROM_START, Batch, Produce, Record
+from streams.engine.records import FROM_START, Batch, Produce, Record, Stage
 from streams.engine.route import Envelope, Row, decode
 from streams.engine.source import CHUNK, Elements, KeyedReader, Source, SourceState
 from streams.engine.tables import Table
@@ -43,13 +43,12 @@ class RoutedKeyedState(msgspec.Struct, array_like=True):
     born: int
 
 
-class _Table:
+class _Table(Stage):
     """What both stages have: the table, restored from its whole changelog."""
 
     def __init__(self, job: Keyed[Any, Any], partition: int, table: Table, now: int) -> None:
         self._job, self._partition, self._born = job, partition, now
         self._table: KeyedTable[Any, Any] = KeyedTable(job, partition, table)
-        self.restore_from: int | None = None
 
     def restore_cells(self, records: Iterable[Record]) -> int:
         """Takes the whole changelog partition; gives the number of keys."""

@@ -11,7 +11,7 @@ import msgspec
 from streams.engine.aggregation import Key
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.partials import decode
-from streams.engine.records import Batch, Bulk, Produce, Record
+from streams.engine.records import Batch, Bulk, Produce, Record, Stage
 from streams.engine.rows import cell_key, closed, state_bytes
 from streams.engine.tables import Cells, Table
 from streams.engine.watermarks import MergedWatermarks
@@ -49,7 +49,7 @@ class Found(NamedTuple):
     final: bool
 
 
-class Merge:
+class Merge(Stage):
     """The merging stage of one output partition: it owns the keys that `partials.owner` gives to that partition.
 
     A window is closed when it starts before `_open_from`. Its cells stay until no source partition can deliver an event
@@ -61,6 +61,7 @@ class Merge:
     ) -> None:
         self._job, self._windows, self._partition, self._outputs = job, windows, partition, outputs
         self._marks = MergedWatermarks(sources)
+        self._sources_behind = [False] * sources  # had more to be read when they were last heard of
         self._table = table
         self._dirty: defaultdict[int, set[Key]] = defaultdict(set)
         self._in_flight: Mapping[int, set[Key]] = {}  # what was dirty when the last flush began, until it is committed
@@ -71,7 +72,6 @@ class Merge:
         self._first_offset: dict[int, int] = {}  # window start to the changelog offset its cells begin at, or earlier
         self._counted, self._born = 0, now
         self._news = self._unsaid = False
-        self.restore_from: int | None = None
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
@@ -117,6 +117,7 @@ class Merge:
             if partial.sources != len(self._marks.watermarks):
                 raise PartitionsChangedError(self._job.source.name, len(self._marks.watermarks), partial.sources)
             self._marks.heard(partial.source, partial.watermark, partial.horizon)
+            self._sources_behind[partial.source] = partial.behind
             self._news = self._news or bool(partial.cells)
             self._unsaid = True
             self._touched.update(partial.windows)
@@ -124,6 +125,10 @@ class Merge:
             for window, keys, plain in partial.cells:
                 dirty[window].update(keys)
                 merge_into(table.fetched(window, keys), keys, plain)
+
+    @property
+    def patient(self) -> bool:
+        return any(self._sources_behind)
 
     def caught_up(self, elapsed_ms: int, others: int | None) -> None:
         """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""

@@ -20,6 +20,8 @@ Piece = tuple[int, list[Key], list[Any]]
 #: How much a partial holds at most, in cells' weights: 2 000 counts of keys of 1 024 characters are 8 MB at most, which
 #: the topic takes.
 ROOM = 2000
+#: How many keys' owners one task remembers: some 20 MB of keys of the usual length.
+REMEMBERED = 1 << 17
 
 
 class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -29,6 +31,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output partition owns them, so that each of them closes the same windows. `cells` are (window start, keys, their
     plain states); sessions are all in window 0, as lists of [first, last, plain state]. `events` is how many events are
     in this and the partials before it of the same flush. `watermark` and `horizon` as in `watermarks`.
+    `behind`: the source partition had more to be read.
     """
 
     source: int
@@ -38,6 +41,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     windows: list[int]
     cells: list[Piece]
     events: int
+    behind: bool
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -51,6 +55,22 @@ def owner(key: Key, partitions: int) -> int:
     1
     """
     return zlib.crc32("\0".join(key).encode()) % partitions
+
+
+class Owners(dict[Key, int]):
+    """`owner` for one number of partitions, with what was asked lately remembered: hashing a key takes eight times as
+    long as looking it up.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__()
+        self._partitions = partitions
+
+    def __missing__(self, key: Key) -> int:
+        if len(self) >= REMEMBERED:
+            self.clear()
+        found = self[key] = owner(key, self._partitions)
+        return found
 
 
 class Share:
@@ -77,6 +97,7 @@ def split(
     starts: Callable[[int], Sequence[int]],
     events: Callable[[Iterable[Any]], int],
     weigh: Callable[[Any], int] | None,
+    owners: Owners,
     partitions: int,
 ) -> list[Share]:
     """Each output partition's share of `cells`, which are pane start to key to plain state. `starts` gives the windows
@@ -87,7 +108,7 @@ def split(
         keys: list[list[Key]] = [[] for _ in range(partitions)]
         values: list[list[Any]] = [[] for _ in range(partitions)]
         for key, value in cells[pane].items():
-            partition = owner(key, partitions)
+            partition = owners[key]
             keys[partition].append(key)
             values[partition].append(value)
         for partition, share in enumerate(shares):

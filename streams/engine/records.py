@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -63,7 +64,7 @@ class Batch(NamedTuple):
     bulks: Sequence[Bulk] = ()
 
 
-class Stage(Protocol):
+class Stage(ABC):
     """The pure part of a task: one source partition's records in, one batch per flush out.
 
     Not thread-safe: `process` and `take` are called in turn. After `take` the stage holds nothing that was not handed
@@ -71,30 +72,42 @@ class Stage(Protocol):
 
     `restore_from`, known after `restore`, is the changelog offset from which `restore_cells` wants records: None where
     it wants none, FROM_START where it wants all that the topic holds.
+
+    `behind` is set by the task: whether more of its partition was there to be read than it has processed. `patient`:
+    whether more is known to be on its way from other stages, so that a flush may wait for it.
     """
 
-    restore_from: int | None
+    restore_from: int | None = None
+    behind: bool = False
 
+    @property
+    def patient(self) -> bool:
+        return False
+
+    @abstractmethod
     def restore(self, metadata: str | None) -> None:
         """Takes up what the last committed offset remembers; None where nothing was ever committed."""
 
     def restore_cells(self, records: Iterable[Record]) -> int:
         """Takes the changelog from `restore_from` on, in offset order; gives how many entries are live again."""
+        return 0
 
+    @abstractmethod
     def process(self, records: Sequence[Record]) -> None:
         """Takes records in offset order."""
 
-    def caught_up(self, elapsed_ms: int, others: int | None) -> None:
+    def caught_up(self, elapsed_ms: int, others: int | None) -> None:  # noqa: B027 - not every stage has a time
         """The source partition has nothing more: read to its high watermark `elapsed_ms` after the last `process`.
 
         `others` is the least watermark of the other source partitions that had events, None where unknown.
         """
 
+    @abstractmethod
     def take(self, changelog_end: int) -> Batch | None:
         """What is to be written now; None where there is nothing. `changelog_end` is the next offset there."""
 
-    def committed(self) -> None:
+    def committed(self) -> None:  # noqa: B027 - nor keeps anything until then
         """What `take` handed out last is committed. Called before the next `take`."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nor holds anything
         """Lets go of what it holds outside memory. Called at any time, from any thread, also twice."""

@@ -7,7 +7,7 @@ there is nothing to say. Of those for one partition only the last says how far e
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +17,7 @@ from schemas.topic import MIB
 from streams.engine.aside import KEPT_KEY
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.keyed_context import FRAME, largest
-from streams.engine.records import Batch, Produce, Record
+from streams.engine.records import Batch, Produce, Record, Stage
 from streams.engine.source import CHUNK, KEY, KeyedReader, Source, SourceState
 
 if TYPE_CHECKING:
@@ -66,10 +66,8 @@ encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Envelope).decode
 
 
-class Route:
+class Route(Stage):
     """The repartitioning stage of one source partition. `now_ms` is the clock, in epoch ms."""
-
-    restore_from: int | None = None
 
     def __init__(
         self, job: Keyed[Any, Any], partition: int, sources: int, outputs: int, now_ms: Callable[[], int]
@@ -95,10 +93,6 @@ class Route:
             raise PartitionsChangedError(self._topic.name, state.outputs, self._outputs)
         self._source.restore(state.source)
         self._news = False
-
-    def restore_cells(self, records: Iterable[Record]) -> int:
-        """Nothing: what was not committed is read again."""
-        return 0
 
     def process(self, records: Sequence[Record]) -> None:
         self._source.begin()
@@ -139,12 +133,6 @@ class Route:
             produce += [Produce(self._topic.name, encode(one), partition=partition) for one in envelopes]
         state = RouteState(self._sources, self._outputs, self._source.state())
         return Batch(produce, msgspec.json.encode(state).decode())
-
-    def committed(self) -> None:
-        """Nothing is kept until then."""
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def _to_tell(self, told: int) -> bool:
         return self._timed and self._watermark() >= told + TELL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,10 +13,10 @@ from schemas.topic import Topic
 from schemas.topics import DEAD_LETTERS
 from streams.engine.aside import set_aside
 from streams.engine.ledger import Routed
-from streams.engine.records import Batch, Produce, Record
+from streams.engine.records import Batch, Produce, Record, Stage
 
 
-class Screen:
+class Screen(Stage):
     """Reads a view's topic as one task of the group, so that exactly one worker refuses what is not acceptable."""
 
     def __init__(self, job: str, topic: Topic, decoder: Decoder[object]) -> None:
@@ -24,17 +24,6 @@ class Screen:
         self._routed = Routed()
         self._aside: list[Produce] = []
         self._news = False
-        self.restore_from: int | None = None
-
-    def restore_cells(self, records: Iterable[Record]) -> int:
-        """Nothing: there is no state but the ledger."""
-        return 0
-
-    def committed(self) -> None:
-        """Nothing is kept until then."""
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def restore(self, metadata: str | None) -> None:
         if metadata is not None:
@@ -56,9 +45,6 @@ class Screen:
                 else:
                     self._routed.counted += 1
         self._news = True
-
-    def caught_up(self, elapsed_ms: int, others: int | None) -> None:
-        """A view has no event time."""
 
     def take(self, changelog_end: int) -> Batch | None:
         if not self._news:

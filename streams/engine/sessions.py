@@ -13,7 +13,7 @@ from streams.engine.aggregation import Key
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.merge import Found
 from streams.engine.partials import decode
-from streams.engine.records import Batch, Bulk, Record
+from streams.engine.records import Batch, Bulk, Record, Stage
 from streams.engine.rows import cell_key, state_bytes
 from streams.engine.watermarks import MergedWatermarks
 from streams.engine.windows import SessionWindows
@@ -47,7 +47,7 @@ class Session:
         self.start, self.end, self.state, self.kept, self.said = start, end, state, kept, said
 
 
-class MergeSessions:
+class MergeSessions(Stage):
     """The merging stage of one output partition. A session that grows into another, and so takes its start, leaves a
     tombstone where the other one was.
 
@@ -58,6 +58,7 @@ class MergeSessions:
     def __init__(self, job: Windowed, windows: SessionWindows, partition: int, sources: int, outputs: int) -> None:
         self._job, self._windows, self._partition, self._outputs = job, windows, partition, outputs
         self._marks = MergedWatermarks(sources)
+        self._sources_behind = [False] * sources  # had more to be read when they were last heard of
         self._sessions: dict[Key, list[Session]] = {}  # each key's, in order
         self._dirty: set[Key] = set()
         self._in_flight: set[Key] = set()
@@ -68,7 +69,6 @@ class MergeSessions:
         self._places: deque[tuple[int, int]] = deque()  # (changelog offset or earlier, the last end written there)
         self._counted = 0
         self._news = self._unsaid = False
-        self.restore_from: int | None = None
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
@@ -109,6 +109,7 @@ class MergeSessions:
             if partial.sources != len(self._marks.watermarks):
                 raise PartitionsChangedError(self._job.source.name, len(self._marks.watermarks), partial.sources)
             self._marks.heard(partial.source, partial.watermark, partial.horizon)
+            self._sources_behind[partial.source] = partial.behind
             self._news = self._news or bool(partial.cells)
             self._unsaid = True
             self._counted += partial.events
@@ -140,6 +141,10 @@ class MergeSessions:
         changed.add(whole.start)
         heapq.heappush(self._open, (whole.end, key))
 
+    @property
+    def patient(self) -> bool:
+        return any(self._sources_behind)
+
     def caught_up(self, elapsed_ms: int, others: int | None) -> None:
         """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""
         self._news = self._news or self._unsaid
@@ -161,9 +166,6 @@ class MergeSessions:
 
     def committed(self) -> None:
         self._in_flight = set()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def find(self, key: Key) -> list[Found]:
         """The key's sessions, the latest first."""

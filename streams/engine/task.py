@@ -25,6 +25,7 @@ from streams.engine.errors import (
     TransactionAbortedError,
 )
 from streams.engine.offsets import RESETTING, Group, read_to
+from streams.engine.pace import Pace
 from streams.engine.records import FROM_START, Batch, Record, Stage
 from streams.engine.transactions import TransactionalProducer
 
@@ -64,7 +65,10 @@ class Task:
         self.position = 0
         self.last_event = time.monotonic()
         self._config, self._group, self._job, self._changelog = config, group, job, changelog
-        self._linger, self._fail, self._reopen = linger_ms / 1000, fail, reopen
+        self._fail, self._reopen = fail, reopen
+        self._pace = Pace(linger_ms / 1000)
+        self._longest = 5 * linger_ms / 1000  # a commit that takes longer stops the processing
+        self._due: asyncio.TimerHandle | None = None  # when the next flush is wanted
         self._producer = TransactionalProducer(config, f"{job}-{topic}-{partition}")
         self._changelog_end, self._changelog_asked = 0, 0.0
         self._wanted = asyncio.Event()
@@ -119,7 +123,7 @@ class Task:
     async def handle(
         self, start: int, records: Sequence[Record], idle: tuple[float, int | None] | None, drained: bool
     ) -> None:
-        """Processes one slice, and flushes where there is nothing more to read right now or the linger has passed.
+        """Processes one slice, and sees to it that it is flushed when `Pace` says so.
 
         The slice follows on offset `start`; raises EngineError where that is not what was processed up to. `idle`,
         where the partition was found read to its high watermark: when (monotonic seconds), and the least watermark of
@@ -137,10 +141,23 @@ class Task:
         if idle is not None:
             at, others = idle
             self.stage.caught_up(max(0, round((at - self.last_event) * 1000)), others)
-        if drained or idle is not None or time.monotonic() - self._flushed >= self._linger:
-            self._wanted.set()
-        if time.monotonic() - self._flushed >= 5 * self._linger:
+        now = time.monotonic()
+        self._pace.handled(now, len(records), drained)
+        self.stage.behind = self._pace.behind
+        wait = self._pace.due(now, self.stage.patient)
+        if wait <= 0:
+            self._want()
+        elif self._due is None:
+            self._due = asyncio.get_running_loop().call_later(wait, self._want)
+        if now - self._flushed >= self._longest:
             await self._free.wait()  # the last commit takes long: do not pile up what cannot be written
+
+    def _want(self) -> None:
+        """Asks for a flush."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        self._wanted.set()
 
     def committed(self, read: Callable[[], T]) -> asyncio.Future[T]:
         """What `read` gives at a moment up to which all is committed, as soon as that is so: now, or it reads when the
@@ -189,6 +206,7 @@ class Task:
                     self._landed()
                     continue
                 self._flushed = time.monotonic()
+                self._pace.flushes(self._flushed)
                 commit = loop.run_in_executor(None, self._commit, batch, self.position)
                 await asyncio.wait_for(commit, COMMIT_S)
                 self._committed = True

@@ -16,6 +16,9 @@ from streams.engine.job import Job
 #: How many objects may be made between two looks for cycles. At the default of 700, a flush's cells, which hold no
 #: cycles, are looked through again and again.
 GARBAGE = 100_000
+#: How long a thread may keep the interpreter while another waits. At the default of 5 ms the reading thread and the
+#: commits wait for the event loop most of their time.
+SWITCH_S = 0.0005
 
 
 def prepared(config: Config, job: Job, status: StatusFile) -> App:
@@ -26,6 +29,7 @@ def prepared(config: Config, job: Job, status: StatusFile) -> App:
     @app.task  # type: ignore[untyped-decorator]
     async def begin() -> None:
         gc.set_threshold(GARBAGE)
+        sys.setswitchinterval(SWITCH_S)
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def say() -> None:

@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -127,6 +129,14 @@ def ended(home: Path) -> dict[str, int]:
     return dict(Counter(re.sub(r"\d+", "N", text)[:120] for text in why))
 
 
+def stacks(crew: Workers) -> str:
+    """Where the workers that live are in their code: one that hangs says nothing in its log."""
+    tool = [str(Path(sys.executable).with_name("py-spy")), "dump", "--pid"]
+    living = [str(process.pid) for process in crew.running if process.poll() is None]
+    dumps = [subprocess.run([*tool, pid], capture_output=True, text=True, timeout=30, check=False) for pid in living]
+    return "\n".join(dump.stdout + dump.stderr for dump in dumps)
+
+
 @contextmanager
 def stage(plan: Plan, home: Path) -> Iterator[Run]:
     """A broker, a proxy where the plan is slow, and no worker yet; all ended with the block. Logs stay in `home`."""
@@ -147,6 +157,10 @@ def stage(plan: Plan, home: Path) -> Iterator[Run]:
         )
         with slow, workers(environ, home) as crew:
             crew.revive(plan.workers)
-            yield Run(plan, config, broker, crew)
+            try:
+                yield Run(plan, config, broker, crew)
+            except BaseException:
+                (home / "failure.txt").write_text(traceback.format_exc() + stacks(crew))
+                raise
     finally:
         broker.end()

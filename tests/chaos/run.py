@@ -2,7 +2,7 @@
 
 SEEDS is one range or more, `1-20` or `3,7,11-14`. Each seed that has ended adds one line of JSON to
 `build/chaos/runs.jsonl`; one that has passed there is not run again, so that what was interrupted goes on where it was.
-A run that failed keeps its logs in `build/chaos/seed-N`.
+A run that failed keeps its logs in `build/chaos/seed-N`, with where it was and where its workers were in `failure.txt`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ AUTOBAHN = Limits(message=32 << 20, queue=64 << 20, idle=60)
 
 
 class Echo:
-    """Sends back what comes. `log`, where given, gets ("opened",), ("message", data, binary), ("closed", code, reason)."""
+    """Sends back what comes. `log`, where given, hears of everything."""
 
     def __init__(self, log: list[tuple[object, ...]] | None = None) -> None:
         self._log = log

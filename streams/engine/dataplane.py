@@ -93,7 +93,8 @@ class DataPlane:
                     return
                 opened = await self._open_when_kafka_answers(mine)
                 if mine != self._generation:
-                    await asyncio.gather(*(task.close() for task in opened.values()))
+                    for task in opened.values():
+                        task.abandon()
                     return
                 for task in opened.values():
                     task.start()
@@ -135,7 +136,8 @@ class DataPlane:
             opens = [asyncio.to_thread(task.open, self._counts[task.topic]) for task in self._opening]
             await asyncio.wait_for(asyncio.gather(*opens), OPEN_S)
         except BaseException:
-            await asyncio.gather(*(task.close() for task in tasks.values()))
+            for task in tasks.values():
+                task.abandon()
             raise
         finally:
             self._opening = []

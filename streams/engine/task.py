@@ -172,8 +172,13 @@ class Task:
             future.set_result(read())
         return future
 
+    def abandon(self) -> None:
+        """Ends a task that never started, also while it still opens in its thread."""
+        self.closed = True
+        self.stage.close()
+
     async def close(self) -> None:
-        """Ends the task, open or still opening; waits for the transaction that is under way, leaves the rest undone."""
+        """Ends the task; waits for the transaction that is under way, and leaves the rest undone."""
         self.closed = True
         if self._flusher is not None and self._flusher is not asyncio.current_task():
             self._wanted.set()

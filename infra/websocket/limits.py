@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from dataclasses import dataclass
 
@@ -36,6 +37,20 @@ class Limits:
         )
 
 
+def address_group(remote: str) -> str:
+    """What counts as one address: of IPv6 the /64, because whoever has one address there has all of them (RFC 6177).
+
+    >>> address_group("10.0.0.7"), address_group("2001:db8:1:2:3:4:5:6"), address_group("::ffff:10.0.0.7")
+    ('10.0.0.7', '2001:db8:1:2::', '10.0.0.7')
+    """
+    if ":" not in remote:
+        return remote
+    address = ipaddress.IPv6Address(remote.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
+
+
 class ConnectionCounts:
     """How many connections there are, in all and by address."""
 
@@ -46,6 +61,7 @@ class ConnectionCounts:
 
     def enter(self, address: str) -> str | None:
         """Counts one more, or says which limit forbids it."""
+        address = address_group(address)
         if self.total >= self._limits.connections:
             return f"there are {self.total} connections, which is the most"
         if self._by_address[address] >= self._limits.per_address:
@@ -55,7 +71,10 @@ class ConnectionCounts:
         return None
 
     def leave(self, address: str) -> None:
-        """Counts one less."""
+        """Counts one less. Raises ValueError where none is counted from there."""
+        address = address_group(address)
+        if not self._by_address[address]:
+            raise ValueError(f"no connection from {address} is counted")
         self.total -= 1
         self._by_address[address] -= 1
         if not self._by_address[address]:

@@ -8,6 +8,6 @@
 from infra.websocket.connection import Connection, Handler
 from infra.websocket.handshake import Refusal, Request
 from infra.websocket.limits import Limits
-from infra.websocket.server import Route, WebSocketServer
+from infra.websocket.server import Held, Route, WebSocketServer
 
-__all__ = ["Connection", "Handler", "Limits", "Refusal", "Request", "Route", "WebSocketServer"]
+__all__ = ["Connection", "Handler", "Held", "Limits", "Refusal", "Request", "Route", "WebSocketServer"]

@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from infra import log
 from infra.errors import PortTakenError
@@ -31,10 +32,33 @@ _log = log.get("websocket")
 
 @dataclass(frozen=True)
 class Route:
-    """`make` gets the request for this path, and gives what handles the connection or a refusal."""
+    """`make` gets the request for this path, and gives what handles the connection or a refusal, or either of them
+    to be held back for a while."""
 
     path: str
-    make: Callable[[Request], Handler | Refusal]
+    make: Callable[[Request], Handler | Refusal | Held]
+
+
+@dataclass(frozen=True)
+class Held:
+    """`made` is what the request is answered with, `delay` seconds from now. Until then it is one of the handshakes
+    under way, of which there may be `Limits.handshakes`."""
+
+    delay: float
+    made: Handler | Refusal
+
+
+class _HeldError(Exception):
+    """The request is answered later, with what `answer` gives or raises then."""
+
+    def __init__(self, delay: float, answer: _Answer) -> None:
+        super().__init__(delay)
+        self.delay = delay
+        self.answer = answer
+
+
+#: The accept key, the request and its handler; or RefusedError or _HeldError is raised.
+_Answer = Callable[[], tuple[str, Request, Handler]]
 
 
 class WebSocketServer:
@@ -149,7 +173,7 @@ class WebSocketServer:
     # What a handshake comes to.
 
     def answer(self, head: bytes, remote: str) -> tuple[str, Request, Handler]:
-        """The accept key, the request and its handler. Raises RefusedError."""
+        """The accept key, the request and its handler. Raises RefusedError, or _HeldError."""
         request = handshake.parse(head, remote)
         route = self._routes.get(request.path)
         if route is None:
@@ -157,10 +181,15 @@ class WebSocketServer:
         key = handshake.check_upgrade(request)
         handshake.check_origin(request, self._limits.origins)
         made = route.make(request)
+        if isinstance(made, Held):
+            raise _HeldError(made.delay, partial(self._admit, key, request, made.made))
+        return self._admit(key, request, made)
+
+    def _admit(self, key: str, request: Request, made: Handler | Refusal) -> tuple[str, Request, Handler]:
         if isinstance(made, Refusal):
             raise RefusedError(made)
-        if forbidden := self._counts.enter(remote):
-            _log.warning("websocket.limit", remote=remote, reason=forbidden)
+        if forbidden := self._counts.enter(request.remote):
+            _log.warning("websocket.limit", remote=request.remote, reason=forbidden)
             raise RefusedError(Refusal(503, forbidden, {"Retry-After": _RETRY_AFTER}))
         return key, request, made
 
@@ -239,17 +268,26 @@ class _Shaking:
         end = self._head.find(b"\r\n\r\n")
         if end < 0 and len(self._head) < handshake.MAX_HEAD:
             return
+        if end < 0 or end > handshake.MAX_HEAD:
+            self._refuse(Refusal(431, "the request's head is too long"))
+            return
+        head, early = bytes(self._head[:end]), bytes(self._head[end + 4 :])
+        self._answer(partial(self._server.answer, head, self._remote), early)
+
+    def _answer(self, answer: _Answer, early: bytes) -> None:
         try:
-            if end < 0 or end > handshake.MAX_HEAD:
-                raise RefusedError(Refusal(431, "the request's head is too long"))
-            key, request, handler = self._server.answer(bytes(self._head[:end]), self._remote)
+            key, request, handler = answer()
         except RefusedError as e:
             self._refuse(e.refusal)
+        except _HeldError as e:
+            self._timer.cancel()
+            self._loop.remove_reader(self._socket)
+            self._timer = self._loop.call_later(e.delay, self._answer, e.answer, early)
         except Exception as e:  # noqa: BLE001 - one request's trouble is not the server's
             _log.error("websocket.request_failed", remote=self._remote, exc_info=e)
             self._refuse(Refusal(500, "something went wrong here"))
         else:
-            self._open(key, request, handler, bytes(self._head[end + 4 :]))
+            self._open(key, request, handler, early)
 
     def _open(self, key: str, request: Request, handler: Handler, early: bytes) -> None:
         answer = handshake.accepted(key)

@@ -449,3 +449,11 @@ def test_a_keyed_job_goes_on_from_rocksdb_without_its_changelog(tmp_path: Path) 
     timer = ["timer", "k0", 300, 1_000_005]
     assert h.values("out") == [["event", 0, 5], ["event", 1, 5], timer, ["event", 2, 11]]
     h.crash()
+
+
+def test_the_benchmark_prints_a_line_for_each_store() -> None:
+    command = [sys.executable, "-m", "benchmarks.stores", "--cells", "22000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    lines = [line.split() for line in done.stdout.splitlines()[2:]]
+    assert [line[0] for line in lines] == ["memory", "rocksdb"]
+    assert all(float(figure) > 0 for line in lines for figure in line[1:4])

@@ -16,7 +16,9 @@ from infra.cli import (
     links,
     produce,
     reset,
+    send,
     status,
+    subscribe,
     tail,
     topics,
     trim,
@@ -33,7 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (up, status, demo, feed, worker, reset, ledger, links, produce, tail, topics, trim, dead_letters, config):
+for module in (
+    up, status, demo, feed, worker, reset, ledger, links, send, subscribe, produce, tail, topics, trim, dead_letters,
+    config,
+):  # fmt: skip
     module.register(app)
 
 

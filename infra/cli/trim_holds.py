@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from consumers.link_store import NAME as LINK_STORE
-from consumers.link_tables import LINK_TABLES
+from consumers.readers import STORES
 from infra import postgres
 from infra.config import Config
 from infra.errors import PostgresUnavailableError
@@ -15,9 +14,6 @@ from schemas.topic import Topic
 from streams import jobs
 from streams.engine.job import Job, TaskTopic
 from streams.engine.offsets import Group
-
-#: The sinks, each with the topics that it stores.
-SINKS = {LINK_STORE: [table.topic.name for table in LINK_TABLES]}
 
 
 def holds(config: Config, topic: Topic, partitions: Sequence[int]) -> Iterator[Hold]:
@@ -33,8 +29,8 @@ def holds(config: Config, topic: Topic, partitions: Sequence[int]) -> Iterator[H
             yield from _whole(partitions, f"job {name} reads all of it whenever a worker starts")
         else:
             yield from _of_tasks(Group(config, name), job, topic, partitions)
-    for sink, topics in SINKS.items():
-        if topic.name in topics:
+    for sink, tables in STORES.items():
+        if any(table.topic == topic for table in tables):
             yield from _of_sink(config, sink, topic, partitions)
 
 

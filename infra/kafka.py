@@ -27,6 +27,7 @@ _UNAVAILABLE = {
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.NETWORK_EXCEPTION,
     KafkaError._RESOLVE,
+    KafkaError._DESTROY,  # said of a broker that went away
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
     # A topic that was just made, or whose leader just moved.

@@ -29,8 +29,9 @@ log = structlog.get_logger(__name__)
 PARTITIONS = 128
 #: How long to wait before tasks are opened again that could not be, since Kafka did not answer.
 RETRY_S = 0.5
-#: How long tasks may take to open, with the state to be restored; after it the process ends.
-OPEN_S = 300.0
+#: How long a task that opens may make no progress; after it the process ends. Every call to Kafka has a limit of its own
+#: below this, but librdkafka was seen not to return from some after its broker was killed and came back.
+STUCK_S = 40.0
 #: How long the tasks have to end in order.
 STOP_S = 2.0
 #: So many aborted transactions in a row, without one that commits, and the process ends.
@@ -134,7 +135,7 @@ class DataPlane:
         self._opening = list(tasks.values())
         try:
             opens = [asyncio.to_thread(task.open, self._counts[task.topic]) for task in self._opening]
-            await asyncio.wait_for(asyncio.gather(*opens), OPEN_S)
+            await self._all_open([asyncio.ensure_future(one) for one in opens])
         except BaseException:
             for task in tasks.values():
                 task.abandon()
@@ -142,6 +143,19 @@ class DataPlane:
         finally:
             self._opening = []
         return tasks
+
+    async def _all_open(self, opens: Sequence[asyncio.Future[None]]) -> None:
+        """Waits for all; raises what the first that fails raises, and EngineError where one makes no progress."""
+        while True:
+            done, pending = await asyncio.wait(opens, timeout=1.0, return_when=asyncio.FIRST_EXCEPTION)
+            for one in done:
+                one.result()
+            if not pending:
+                return
+            since = time.monotonic() - STUCK_S
+            if stuck := [task for task in self._opening if not task.opened and task.progress < since]:
+                where = " ".join(f"{task.topic}[{task.partition}]" for task in stuck)
+                raise EngineError(f"no answer from Kafka for {STUCK_S:.0f} s while opening {where}")
 
     def _ask_group(self) -> tuple[Group, dict[str, int]]:
         group = Group(self._config, self._job.name)

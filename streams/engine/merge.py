@@ -20,6 +20,8 @@ from streams.engine.windows import Windows
 if TYPE_CHECKING:
     from streams.engine.windowed import Windowed
 
+#: How many runs of windows are remembered across a restart, newest first: in a commit's metadata there is little room.
+RUNS = 8
 #: How many empty windows in a row are announced when event time jumps: a day of minutes. A jump over more is a replay.
 EMPTY_WINDOWS = 1440
 
@@ -27,7 +29,8 @@ EMPTY_WINDOWS = 1440
 class MergeState(msgspec.Struct, array_like=True):
     """What is remembered with the partials' committed offset. `restore_from` None: no window is live.
 
-    `born`: when (epoch ms) the table began, before its first commit.
+    `born`: when (epoch ms) the table began, before its first commit. `named` and `apart`: windows that are open, and
+    that were closed before `announced_from`, as runs of [how many windows from there it begins, how many there are].
     """
 
     outputs: int
@@ -38,6 +41,8 @@ class MergeState(msgspec.Struct, array_like=True):
     restore_from: int | None
     counted: int
     born: int
+    named: list[tuple[int, int]]
+    apart: list[tuple[int, int]]
 
 
 class Found(NamedTuple):
@@ -65,7 +70,10 @@ class Merge(Stage):
         self._table = table
         self._dirty: defaultdict[int, set[Key]] = defaultdict(set)
         self._in_flight: Mapping[int, set[Key]] = {}  # what was dirty when the last flush began, until it is committed
-        self._touched: set[int] = set()  # windows that some output partition got cells for since the last flush
+        self._touched: set[int] = (
+            set()
+        )  # windows that some output partition got its first cells for since the last flush
+        self._named: set[int] = set()  # open windows that some output partition has cells for
         self._open_from: int | None = None  # before the first closing: the start of the earliest window heard of
         self._announced_from: int | None = None  # from here to _open_from every window was announced closed
         self._announced_apart: set[int] = set()  # earlier ones that were: they closed before anyone had heard of them
@@ -85,12 +93,14 @@ class Merge(Stage):
         self._marks.watermarks, self._marks.horizons = state.watermarks, state.horizons
         self._open_from, self._announced_from = state.open_from, state.announced_from
         self._counted, self._born = state.counted, state.born
+        step = self._windows.advance
+        self._named = _windows(state.named, state.open_from or 0, step)
+        self._announced_apart = _windows(state.apart, state.announced_from or 0, step)
         self.restore_from = state.restore_from
 
         if self._table.restore(metadata) and state.restore_from is not None:
             self.restore_from = None
             self._first_offset = dict.fromkeys(self._table.windows(), state.restore_from)
-            self._take_announced_up()
 
     def restore_cells(self, records: Iterable[Record]) -> int:
         """The latest per key is the state. Cells that the table has kept by itself are not read again."""
@@ -102,12 +112,7 @@ class Merge(Stage):
                 self._first_offset.setdefault(start, record.offset())
                 table.cells(start)[key] = load(plain)
         table.restored()
-        self._take_announced_up()
         return sum(len(table.cells(window)) for window in table.windows())
-
-    def _take_announced_up(self) -> None:
-        if self._announced_from is not None:
-            self._announced_apart = {window for window in self._table.windows() if window < self._announced_from}
 
     def process(self, records: Sequence[Record]) -> None:
         """Merges partials in offset order."""
@@ -121,6 +126,7 @@ class Merge(Stage):
             self._news = self._news or bool(partial.cells)
             self._unsaid = True
             self._touched.update(partial.windows)
+            self._named.update(partial.windows)
             self._counted += partial.events
             for window, keys, plain in partial.cells:
                 dirty[window].update(keys)
@@ -149,6 +155,8 @@ class Merge(Stage):
             min(self._first_offset.values(), default=None),
             self._counted,
             self._born,
+            _runs(self._named, self._open_from or 0, self._windows.advance),
+            _runs(self._announced_apart, self._announced_from or 0, self._windows.advance),
         )
         metadata = msgspec.json.encode(state).decode()
         self._table.flush(metadata)
@@ -214,11 +222,20 @@ class Merge(Stage):
         if through <= before:
             return set()
         first = max(before, through - EMPTY_WINDOWS * step)
+        jumped_over = {w for w in {*self._table.windows(), *self._named} if before <= w < first}
         if self._announced_from is None or first > before:
-            self._announced_apart |= {window for window in self._table.windows() if window < first}
+            self._announced_apart |= {*self._announced_and_not_gone(before), *jumped_over}
             self._announced_from = first
         self._open_from = through
-        return {w for w in {*self._table.windows(), *touched} if before <= w < first} | set(range(first, through, step))
+        return jumped_over | set(range(first, through, step))
+
+    def _announced_and_not_gone(self, before: int) -> range:
+        """The windows from `_announced_from` to `before` that are not forgotten."""
+        if self._announced_from is None:
+            return range(0)
+        step = self._windows.advance
+        gone = max(0, self._gone_through() - self._windows.size + 1 - self._announced_from)
+        return range(self._announced_from + -(-gone // step) * step, before, step)
 
     def _unannounced(self, touched: set[int]) -> set[int]:
         """Windows that were closed before anyone had heard of them: they are announced with their first cells."""
@@ -243,6 +260,24 @@ class Merge(Stage):
             self._table.drop(window)
             self._first_offset.pop(window, None)
         self._announced_apart = {w for w in self._announced_apart if w + size > gone}
+        self._named = {w for w in self._named if not self._closed(w)}
+
+
+def _runs(windows: Iterable[int], base: int, step: int) -> list[tuple[int, int]]:
+    """Window starts as runs of neighbours, the latest RUNS of them: [windows from `base` to its first, its length]."""
+    runs: list[tuple[int, int]] = []
+    for window in sorted(windows):
+        number = (window - base) // step
+        if runs and number == sum(runs[-1]):
+            runs[-1] = runs[-1][0], runs[-1][1] + 1
+        else:
+            runs.append((number, 1))
+    return runs[-RUNS:]
+
+
+def _windows(runs: Iterable[tuple[int, int]], base: int, step: int) -> set[int]:
+    """What `_runs` was given."""
+    return {base + (first + n) * step for first, length in runs for n in range(length)}
 
 
 class _Results:

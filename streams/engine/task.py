@@ -61,7 +61,8 @@ class Task:
         reopen: Callable[[TransactionAbortedError, bool], None],
     ) -> None:
         self.topic, self.partition, self.stage = topic, partition, stage
-        self.closed = self._committed = False
+        self.closed = self.opened = self._committed = False
+        self.progress = time.monotonic()  # when opening last came a step further
         self.position = 0
         self.last_event = time.monotonic()
         self._config, self._group, self._job, self._changelog = config, group, job, changelog
@@ -84,7 +85,7 @@ class Task:
 
         `partitions` is how many the topic has. Raises EngineError where it cannot start exactly.
         """
-        self._producer.open(lambda: self.closed)
+        self._producer.open(self._stopped)
         self._ask_changelog_end()
         # Ends before offsets: a first commit of another partition between the two then is seen with its offset.
         first, _ = self._group.ends(self.topic, self.partition)
@@ -113,6 +114,7 @@ class Task:
         else:
             self.stage.restore(None)
             self.position = first
+        self.opened = True
         log.info("task.opened", topic=self.topic, partition=self.partition, offset=self.position)
 
     def start(self) -> None:
@@ -253,6 +255,11 @@ class Task:
             self._changelog_asked = time.monotonic()
             self._changelog_end = self._group.ends(self._changelog, self.partition)[1]
 
+    def _stopped(self) -> bool:
+        """Whether opening is to be given up; asked now and then by what takes long, so it is a sign of life as well."""
+        self.progress = time.monotonic()
+        return self.closed
+
     def _changelog_first(self) -> int:
         return self._group.ends(self._changelog, self.partition)[0] if self._changelog is not None else 0
 
@@ -261,7 +268,7 @@ class Task:
         if self._changelog is None:
             return False
         first, end = self._changelog_first(), self._changelog_end
-        records = read_to(self._config, self._changelog, self.partition, first, end, lambda: self.closed)
+        records = read_to(self._config, self._changelog, self.partition, first, end, self._stopped)
         return any(True for _ in records)
 
     def _restore_cells(self) -> None:
@@ -276,6 +283,6 @@ class Task:
                     f"that are still needed were deleted; keep the topic longer than windows are retained"
                 )
             cells = self.stage.restore_cells(
-                read_to(self._config, topic, self.partition, start, self._changelog_end, lambda: self.closed)
+                read_to(self._config, topic, self.partition, start, self._changelog_end, self._stopped)
             )
             log.info("task.restored", partition=self.partition, cells=cells, seconds=round(time.monotonic() - begun, 3))

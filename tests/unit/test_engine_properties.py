@@ -89,10 +89,14 @@ def test_the_ledger_holds_and_nothing_is_counted_twice_when_events_are_late(step
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(step, max_size=60))
-def test_a_window_is_closed_once_per_partition_unless_memory_was_lost(steps: list[tuple]) -> None:  # type: ignore[type-arg]
-    h, _ = play([s for s in steps if s[0] != "crash"], retention="600000")
-    closed = [(c["window"]["start"], c["partition"]) for c in h.values("link-windows")]
-    assert len(closed) == len(set(closed))
+def test_a_window_is_closed_once_by_every_partition_if_by_any(steps: list[tuple]) -> None:  # type: ignore[type-arg]
+    h, _ = play(steps, retention="600000")
+    for _ in range(2):  # so that idle partitions come as far as the others
+        h.run()
+    closed = Counter(c["window"]["start"] for c in h.values("link-windows"))
+    each = Counter((c["window"]["start"], c["partition"]) for c in h.values("link-windows"))
+    assert set(closed.values()) <= {PARTITIONS}
+    assert set(each.values()) <= {1}
 
 
 @settings(max_examples=200, deadline=None)

@@ -229,6 +229,7 @@ def test_a_replay_of_a_years_old_data_is_counted_and_closed_once_also_across_the
     assert counts(h) == truth(old + new)
     assert {start(-YEAR + m * MINUTE) for m in range(30)} <= {window for window, _ in closed(h)}
     check(h)
+    check_whole(h)
 
 
 def test_old_data_between_new_is_late_and_kept_apart_on_its_own_partition_only() -> None:
@@ -242,4 +243,19 @@ def test_old_data_between_new_is_late_and_kept_apart_on_its_own_partition_only()
     assert (h.routed.counted, h.routed.late) == (3, 2)
     assert counts(h) == {(start(0), "p0", "p1"): 2, (start(-YEAR), "p0", "p1"): 1}
     check(h, late=2)
+    check_whole(h)
+
+
+def test_an_old_window_is_not_announced_again_by_a_partition_that_restarts_without_cells_for_it() -> None:
+    h = harness()
+    for partition in range(PARTITIONS):
+        send(h, 0, partition)
+        send(h, 2 * MINUTE, partition)
+    settle(h)
+    send(h, -3 * MINUTE, 0)
+    settle(h)
+    h.crash()
+    send(h, -3 * MINUTE, 0)
+    settle(h)
+    check(h)
     check_whole(h)

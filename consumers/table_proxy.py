@@ -18,7 +18,7 @@ from schemas.errors import UnknownTopicError
 from schemas.topics import by_name
 
 #: How long a worker has for its answer. It may have to ask another, which may have to wait for a commit.
-_PATIENCE = aiohttp.ClientTimeout(total=12.0, connect=1.0)
+_PATIENCE = aiohttp.ClientTimeout(total=30.0, connect=1.0)
 #: Seconds after which a client that got 503 may well ask again.
 _RETRY_AFTER = 1
 #: What topics belong to that a job writes, before its name.

@@ -26,10 +26,12 @@ from streams.engine.job import Job, TaskTopic
 from streams.engine.lag import Lag
 from streams.engine.questions import Question, chosen, is_final, shown
 
-#: How long a commit is waited for, in seconds: several lingers, and what a broker that stumbles needs.
+#: How long a commit is waited for, in seconds, besides the time until it begins: what a broker that stumbles needs.
 COMMIT_S = 5.0
-#: How long another worker has for its answer. It may have to wait for a commit.
-ELSEWHERE = aiohttp.ClientTimeout(total=10.0, connect=1.0)
+#: How many lingers it may take until it begins, of a task that is behind, with room to spare.
+LINGERS = 10
+#: How long another worker has to be reached, and what it has for its answer besides waiting for a commit.
+CONNECT_S, ANSWER_S = 1.0, 5.0
 #: The header that says which job is asked, and of which partitions. Who gets it answers by itself.
 ASKED = "Weir-Asked"
 #: The header that says which job has answered.
@@ -68,7 +70,9 @@ class Tables:
         self._config = config
         self._directory = Directory(config, job, task)
         self._lag: Lag | None = None
-        self._session = aiohttp.ClientSession(timeout=ELSEWHERE)
+        self._patience = COMMIT_S + LINGERS * job.linger / 1000
+        timeout = aiohttp.ClientTimeout(total=self._patience + ANSWER_S, connect=CONNECT_S)
+        self._session = aiohttp.ClientSession(timeout=timeout)
 
     async def close(self) -> None:
         """Asks nobody any more."""
@@ -138,11 +142,11 @@ class Tables:
 
     async def _commit(self, committed: asyncio.Future[list[Any]]) -> list[Any]:
         try:
-            return await asyncio.wait_for(committed, COMMIT_S)
+            return await asyncio.wait_for(committed, self._patience)
         except StoppedError as e:
             raise NotHereError(str(e)) from e
         except TimeoutError as e:
-            raise NotHereError(f"nothing was committed for {COMMIT_S:.0f} s") from e
+            raise NotHereError(f"nothing was committed for {self._patience:.0f} s") from e
 
     async def _behind(self, partition: int) -> tuple[int, int]:
         """How far the group is in a partition of the table, and how many records will change it that are known now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -20,6 +21,8 @@ from streams.engine.partials import owner
 from table_client import address_of, ask, counts, get, running
 from workers import Cell, Results, Workers, wait_until, workers
 
+#: How many answers are looked at.
+ASKED = 1000
 KEYS = [(f"p{a}", f"p{b}") for a in range(PARENTS) for b in range(PARENTS)]
 
 
@@ -132,10 +135,11 @@ def test_while_it_counts_only_what_is_committed_is_answered(
             found = ask(address, *key)
             if found.status == 503:
                 continue
-            answers.append(counts(found))
-            if number % 40 == 0:
+            cells = counts(found)
+            answers.append(cells)
+            if number % 40 == 20:
                 committed = results_of[address].counts()
-                ahead.extend((c, n, committed[c]) for c, n in answers[-1].items() if n > committed[c])
+                ahead.extend((c, n, committed[c]) for c, n in cells.items() if n > committed[c])
             number += 1
 
     with workers(environ, tmp_path) as crew:
@@ -143,8 +147,7 @@ def test_while_it_counts_only_what_is_committed_is_answered(
         threads = [threading.Thread(target=watch, args=(address,)) for address in results_of]
         for thread in threads:
             thread.start()
-        for _ in range(60):
-            source.send(500)
+        wait_until(lambda: len(answers) >= ASKED, 90, lambda: source.send(200))
         wait_until(lambda: results.merged >= source.sent, 90)
         done.set()
         for thread in threads:
@@ -188,3 +191,27 @@ def test_of_an_owner_that_was_killed_the_next_one_answers(
         for key in KEYS:
             found |= counts(ask(survivor, *key))
         assert found == source.expected
+
+
+def test_an_owner_that_was_paused_and_overtaken_does_not_answer_with_what_it_had(
+    config: Config, environ: dict[str, str], source: Source, tmp_path: Path
+) -> None:
+    results = Results(config)
+    with workers(environ, tmp_path) as crew:
+        addresses = serving(config, crew, 2)
+        source.send(1000)
+        wait_until(lambda: results.merged >= source.sent, 60)
+        paused, process = next(iter(addresses.items()))
+        theirs = next(m.partitions for m in members(config) if m.address == paused.removeprefix("http://"))
+        key = next(k for k in KEYS if (config.topic("links-partials"), owner(k, config.partitions)) in theirs)
+        process.send_signal(signal.SIGSTOP)
+        before = {cell: n for cell, n in source.expected.items() if cell[1:] == key}
+        while any(source.expected[cell] == n for cell, n in before.items()):
+            source.send(200)
+        wait_until(lambda: results.merged >= source.sent, 90)
+        process.send_signal(signal.SIGCONT)
+
+        answers = [ask(paused, *key)]
+        wait_until(lambda: answers[-1].status == 200, 60, lambda: answers.append(ask(paused, *key)))
+        assert {answer.status for answer in answers[:-1]} <= {503}
+        assert counts(answers[-1]) == {cell: n for cell, n in source.expected.items() if cell[1:] == key}

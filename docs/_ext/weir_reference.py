@@ -54,13 +54,13 @@ def _argument(parameter: Any) -> str:
 def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         name = _argument(parameter)
-    elif parameter.is_flag:
+    elif parameter.is_flag or getattr(parameter, "count", False):
         name = ", ".join(parameter.opts)
     else:
         kind = getattr(parameter.type_descriptor.annotation, "__name__", "")
         metavar = parameter.metavar or {"int": "N", "float": "N", "Path": "FILE"}.get(kind, "TEXT")
         name = f"{', '.join(parameter.opts)} {metavar}"
-    default = "" if parameter.default in (None, False, "-") else f" Default: `{parameter.default}`."
+    default = "" if parameter.default in (None, False, 0, "-") else f" Default: `{parameter.default}`."
     return f"| `{name}` | {_cell(parameter.help or '')}{default} |".replace("[FILE|-]", "[FILE\\|-]")
 
 

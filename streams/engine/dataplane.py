@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 PARTITIONS = 128
 #: How long to wait before tasks are opened again that could not be, since Kafka did not answer.
 RETRY_S = 0.5
-#: How long a task that opens may make no progress; after it the process ends. Every call to Kafka has a limit of its own
-#: below this, but librdkafka was seen not to return from some after its broker was killed and came back.
+#: How long a task that opens may make no progress; after it the process ends. Every call to Kafka has a limit of its
+#: own below this, but librdkafka was seen not to return from some after its broker was killed and came back.
 STUCK_S = 40.0
 #: How long the tasks have to end in order.
 STOP_S = 2.0

@@ -1,0 +1,261 @@
+"""The way in of the broadcast: each WebSocket message becomes one record of topic `broadcast`, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from infra import log
+from infra.backoff import Backoff
+from infra.config import Config
+from infra.errors import KafkaUnavailableError
+from infra.status import StatusFile
+from infra.websocket import Connection, Handler, Held, Limits, Refusal, Request, Route, WebSocketServer
+from infra.websocket.basic_auth import CHALLENGE, BasicAuth, check_credentials
+from producers.broadcast_writer import BroadcastWriter
+from schemas.broadcast import Ack, Refused, check_channel, partition_of
+
+#: Where messages are sent to.
+PATHS = ("/websocket", "/ws/manager")
+#: Seconds that Kafka has for what is left when the listener stops, and then senders for the closing handshake.
+FLUSH_TIMEOUT, CLOSE_TIMEOUT = 2.5, 1.5
+
+_KNOWN = {"channel", "ack"}
+_WAITING = msgspec.json.encode({"waiting": "Kafka does not answer"})
+_STOPPING = Refusal(503, "this listener is stopping", {"Retry-After": "1"})
+
+_log = log.get("listener")
+
+
+class Listener:
+    """Takes messages in on any number of servers' routes, checks who sends, and acknowledges where that is asked for.
+
+    While Kafka is away or behind, nothing is read from any sender. `clock` gives seconds, monotonic. Raises
+    ConfigError where the credentials cannot be used, or are the known ones and others reach this machine.
+    """
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        check_credentials(config)
+        self._clock = clock
+        self._auth = BasicAuth(config.broadcast_user, config.broadcast_password)
+        self._writer = BroadcastWriter(config, self._acknowledge, self._adjust)
+        self._senders: set[Sender] = set()
+        self._unsaid: set[Sender] = set()
+        self._stopping = self._silent = False
+        self._messages = self._refused = 0
+
+    def routes(self, *paths: str) -> list[Route]:
+        """The routes for senders."""
+        return [Route(path, self._answer) for path in paths or PATHS]
+
+    async def open(self) -> None:
+        """Makes the topic. Raises KafkaUnavailableError; then it may be called again."""
+        await self._writer.open()
+
+    async def work(self) -> None:
+        """Runs until cancelled. Raises WeirError where nothing can be written any more."""
+        await asyncio.shield(self._writer.failed)
+
+    async def close(self) -> None:
+        """Reads no more, gives Kafka `FLUSH_TIMEOUT` seconds for what was read, and sends the last acknowledgements.
+
+        The connections are open afterwards, and are the server's to close.
+        """
+        self._stopping = True
+        self._adjust()
+        if left := await self._writer.flush(FLUSH_TIMEOUT):
+            _log.error("listener.left_behind", unacknowledged=left)
+
+    @property
+    def state(self) -> str:
+        """`waiting` while Kafka does not answer, else `running`."""
+        return "waiting" if self._writer.is_silent else "running"
+
+    def facts(self) -> dict[str, int]:
+        """Figures for the status file."""
+        facts = {"senders": len(self._senders), "messages": self._messages, "refused": self._refused}
+        return facts | {"unacknowledged": self._writer.pending}
+
+    def _answer(self, request: Request) -> Handler | Refusal | Held:
+        if self._stopping:
+            return _STOPPING
+        verdict = self._auth.check(request.headers.get("authorization"), request.remote, self._clock())
+        made: Handler | Refusal
+        if verdict.status == 429:
+            retry = {"Retry-After": str(verdict.retry_after)}
+            return Refusal(429, "too many wrong credentials came from this address", retry)
+        if verdict.status == 401:
+            _log.debug("listener.unauthorized", remote=request.remote, path=request.path)
+            made = Refusal(401, "sending needs a user and a password (HTTP Basic)", CHALLENGE)
+        else:
+            made = self._sender(request.query)
+        return Held(verdict.delay, made) if verdict.delay > 0 else made
+
+    def _sender(self, query: Mapping[str, str]) -> Handler | Refusal:
+        for field in query.keys() - _KNOWN:
+            return Refusal(400, f"`{field}` is no parameter here; there are `channel` and `ack`")
+        channel = query.get("channel")
+        try:
+            if channel is not None:
+                check_channel(channel)
+        except ValueError as e:
+            return Refusal(400, str(e))
+        if query.get("ack", "1") not in ("0", "1"):
+            return Refusal(400, "`ack` must be 0 or 1")
+        return Sender(self, self._writer, channel, query.get("ack") == "1")
+
+    # What senders tell.
+
+    def joined(self, sender: Sender) -> None:
+        """A sender's connection is open."""
+        self._senders.add(sender)
+        if self._writer.is_held or self._stopping:
+            sender.hold(self._writer.is_silent)
+
+    def left(self, sender: Sender) -> None:
+        """It is over; what it sent before is still written."""
+        self._senders.discard(sender)
+
+    def settled(self, sender: Sender | None, refused: bool = False) -> None:
+        """A message has its fate; `sender` is to be sent an acknowledgement at the end of this turn."""
+        self._messages += 1
+        self._refused += refused
+        if sender is not None:
+            self._unsaid.add(sender)
+
+    # What the writer tells.
+
+    def _acknowledge(self) -> None:
+        unsaid, self._unsaid = self._unsaid, set()
+        for sender in unsaid:
+            sender.acknowledge()
+
+    def _adjust(self) -> None:
+        held, silent = self._writer.is_held or self._stopping, self._writer.is_silent
+        if silent != self._silent:
+            self._silent = silent
+            say = _log.warning if silent else _log.info
+            facts = {"senders": len(self._senders), "unacknowledged": self._writer.pending}
+            say("listener.waiting" if silent else "listener.goes_on", **facts)
+        for sender in list(self._senders):
+            if held:
+                sender.hold(silent)
+            else:
+                sender.release()
+
+
+class Sender:
+    """One connection that sends. Its messages are numbered from 1; all are in one partition, so that their fates come
+    in their order."""
+
+    def __init__(self, listener: Listener, writer: BroadcastWriter, channel: str | None, acks: bool) -> None:
+        self._listener = listener
+        self._writer = writer
+        self._partition = partition_of(channel, writer.partitions)
+        self._key = None if channel is None else channel.encode()
+        self._acks = acks
+        self._received = 0
+        self._acked = self._said = 0
+        self._told = False
+        self._connection: Connection | None = None
+
+    def opened(self, connection: Connection) -> None:
+        """Joins the others."""
+        self._connection = connection
+        self._listener.joined(self)
+
+    def message(self, data: bytes, binary: bool) -> None:
+        """Hands it to Kafka."""
+        self._received = number = self._received + 1
+
+        def fate(error: str | None) -> None:
+            if error is not None:
+                self._refuse(number, error)
+            else:
+                self._acked = number
+                self._listener.settled(self if self._acks else None)
+
+        self._writer.send(self._partition, self._key, data, binary, fate)
+
+    def closed(self, code: int, reason: str) -> None:
+        """Leaves."""
+        self._connection = None
+        self._listener.left(self)
+
+    def acknowledge(self) -> None:
+        """Says how far Kafka has everything, where that is news."""
+        if self._connection is not None and self._acks and self._acked > self._said:
+            self._said = self._acked
+            self._connection.send(msgspec.json.encode(Ack(self._acked)))
+
+    def hold(self, silent: bool) -> None:
+        """Reads no more; says once why, where Kafka is `silent` and acknowledgements are awaited."""
+        if self._connection is not None:
+            self._connection.pause()
+            if silent and self._acks and not self._told:
+                self._told = True
+                self._connection.send(_WAITING)
+
+    def release(self) -> None:
+        """Reads on."""
+        self._told = False
+        if self._connection is not None:
+            self._connection.resume()
+
+    def _refuse(self, number: int, error: str) -> None:
+        self._listener.settled(None, refused=True)
+        self.acknowledge()  # what came before is said before
+        if self._connection is not None:
+            self._connection.send(msgspec.json.encode(Refused(error, number)))
+
+
+async def run(config: Config) -> None:
+    """Listens at WEIR_HOST and WEIR_LISTENER_PORT until cancelled; waits for Kafka first, however long.
+
+    What was read by then is flushed, the last acknowledgements are sent, and connections are closed with 1001: within
+    5 s. Raises ConfigError, PortTakenError, and WeirError where Kafka refuses for good.
+    """
+    address = f"ws://{config.host}:{config.listener_port}"
+    status = StatusFile(config, "listener", address)
+    listener = Listener(config)
+    server = WebSocketServer(listener.routes(), Limits.of(config))
+    status.set("starting")
+    try:
+        await open_patiently(listener, status)
+        await server.start(config.host, config.listener_port)
+        _log.info("listener.running", address=address)
+        reporting = asyncio.create_task(_report(listener, status))
+        try:
+            await listener.work()
+        finally:
+            reporting.cancel()
+            await listener.close()
+            await server.stop(1001, "the listener is stopping", CLOSE_TIMEOUT)
+    finally:
+        status.remove()
+
+
+async def open_patiently(listener: Listener, status: StatusFile) -> None:
+    """Opens it as soon as Kafka answers."""
+    backoff = Backoff(first=0.2, cap=5.0)
+    while True:
+        try:
+            await listener.open()
+            return
+        except KafkaUnavailableError as e:
+            delay = backoff.next()
+            status.set("waiting", error=str(e), retry_in_s=round(delay, 1))
+            _log.warning("listener.waiting", error=str(e), retry_in_s=round(delay, 1))
+            await asyncio.sleep(delay)
+
+
+async def _report(listener: Listener, status: StatusFile) -> None:
+    said: object = None
+    while True:
+        if (now := (listener.state, listener.facts())) != said:
+            said = now
+            status.set(listener.state, **listener.facts())
+        await asyncio.sleep(1.0)

@@ -10,12 +10,21 @@ from aiohttp import BasicAuth, ClientSession, ClientWebSocketResponse, WSMsgType
 from yarl import URL
 
 from infra.broadcast_client import ConnectionLostError, connect, ended
-from schemas.broadcast import Ack, Refused
+from schemas.broadcast import Refused
 from schemas.errors import WeirError
 
 _TEXT_OR_BINARY = (WSMsgType.TEXT, WSMsgType.BINARY)
-_ack = msgspec.json.Decoder(Ack).decode
-_refused = msgspec.json.Decoder(Refused).decode
+
+
+class _Answer(msgspec.Struct):
+    """Any of what a listener says; only an acknowledgement and a refusal (which has both) mean something here."""
+
+    ack: int | None = None
+    error: str | None = None
+    message: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
 
 
 class Answers:
@@ -122,14 +131,14 @@ class Sender:
 
     def _take(self, text: bytes) -> None:
         try:
-            if b'"error"' in text:
-                refused = _refused(text)
-                self.answers.refused(refused.message)
-                self._tell(refused)
-            else:
-                self.answers.acknowledged(min(_ack(text).ack, self.sent))
+            answer = _decode(text)
         except msgspec.MsgspecError as e:
             raise WeirError(f"this is no listener of weir's: it said {text[:80]!r}") from e
+        if answer.ack is not None:
+            self.answers.acknowledged(min(answer.ack, self.sent))
+        elif answer.error is not None and answer.message is not None:
+            self.answers.refused(answer.message)
+            self._tell(Refused(answer.error, answer.message))
         self._answered.set()
 
 

@@ -1,4 +1,4 @@
-"""`weir links`, and the services on the way out: `weir run link-store`, `weir run api`."""
+"""`weir links`, and the services on its way out: `weir run link-store`, `weir run api`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 _GRACE = 3.0
 
 
+#: `weir run`; other modules add to it.
+run = typer.Typer(help="Run one service of weir's alone.", no_args_is_help=True)
+
+
 def register(app: typer.Typer) -> None:
     """Adds `weir links` and `weir run`."""
-    run = typer.Typer(help="Run one service of weir's alone.", no_args_is_help=True)
     run.command("link-store")(link_store)
     run.command("api")(api)
     app.add_typer(run, name="run")

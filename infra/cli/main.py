@@ -8,6 +8,7 @@ import sys
 import typer
 
 from infra.cli import (
+    broadcast,
     config,
     dead_letters,
     demo,
@@ -36,8 +37,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for module in (
-    up, status, demo, feed, worker, reset, ledger, links, send, subscribe, produce, tail, topics, trim, dead_letters,
-    config,
+    up, status, demo, feed, worker, reset, ledger, links, broadcast, send, subscribe, produce, tail, topics, trim,
+    dead_letters, config,
 ):  # fmt: skip
     module.register(app)
 

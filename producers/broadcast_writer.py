@@ -17,7 +17,7 @@ from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
 from infra import kafka, log
 from infra.config import Config
-from infra.errors import KafkaUnavailableError, WeirError
+from infra.errors import WeirError
 from infra.threads import in_daemon
 from schemas.broadcast import BINARY, FRAME_HEADER
 from schemas.topic import MIB
@@ -56,7 +56,7 @@ class BroadcastWriter:
         self._on_turn, self._on_change = on_turn, on_change
         self._backlog: deque[tuple[int, bytes | None, bytes, bool, Fate]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._sent = self._settled = 0
+        self._sent = self._settled = self._full = 0
         self._progress = time.monotonic()
         self._settled_all = asyncio.Event()
         self._settled_all.set()
@@ -95,7 +95,7 @@ class BroadcastWriter:
         elif self._backlog or not self._produce(partition, key, data, binary, fate):
             self._backlog.append((partition, key, data, binary, fate))
             if not self.is_held:  # now, and not at the next turn: every other sender may have sent as much by then
-                self.is_held = True
+                self.is_held, self._full = True, len(self._producer)
                 self._on_change()
         self._settled_all.clear()
         if self._timer is None:
@@ -148,7 +148,6 @@ class BroadcastWriter:
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._reading_limit is None:
             self._reading_limit = asyncio.ensure_future(self._read_limit())
-        _log.warning("listener.refused", topic=self._topic, error=error.str())
         fate(f"Kafka: {error.str()}")
 
     def _turn(self) -> None:
@@ -162,7 +161,7 @@ class BroadcastWriter:
             self._settled, self._progress = self._sent - waiting, now
         silent = now - self._progress >= PATIENCE
         # Half of the queue must be free again: a sender that is stopped and let go for each message costs more.
-        held = bool(self._backlog) or silent or (self.is_held and waiting > MAX_RECORDS // 2)
+        held = bool(self._backlog) or silent or (self.is_held and waiting > self._full // 2)
         self._timer = None
         if self.pending:
             look = _RARE_LOOK if now - self._progress > 20 * _RARE_LOOK else _LOOK
@@ -188,7 +187,7 @@ class BroadcastWriter:
         """What the topic takes may have been lowered since."""
         try:
             _, self.limit = await in_daemon(self._describe)
-        except KafkaUnavailableError as e:
+        except WeirError as e:
             _log.warning("listener.limit_unknown", topic=self._topic, error=str(e))
         finally:
             self._reading_limit = None

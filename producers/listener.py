@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -46,6 +47,7 @@ class Listener:
         self._unsaid: set[Sender] = set()
         self._stopping = self._silent = False
         self._messages = self._refused = 0
+        self._say_refused_from = -math.inf
 
     def routes(self, *paths: str) -> list[Route]:
         """The routes for senders."""
@@ -119,12 +121,18 @@ class Listener:
         """It is over; what it sent before is still written."""
         self._senders.discard(sender)
 
-    def settled(self, sender: Sender | None, refused: bool = False) -> None:
-        """A message has its fate; `sender` is to be sent an acknowledgement at the end of this turn."""
+    def written(self, sender: Sender | None) -> None:
+        """Kafka has a message; `sender` is to be sent an acknowledgement at the end of this turn."""
         self._messages += 1
-        self._refused += refused
         if sender is not None:
             self._unsaid.add(sender)
+
+    def refused(self, why: str) -> None:
+        """A message was not taken. Said in the log once a second at most."""
+        self._refused += 1
+        if (now := self._clock()) >= self._say_refused_from:
+            self._say_refused_from = now + 1.0
+            _log.warning("listener.refused", messages=self._refused, last=why)
 
     # What the writer tells.
 
@@ -176,7 +184,7 @@ class Sender:
                 self._refuse(number, error)
             else:
                 self._acked = number
-                self._listener.settled(self if self._acks else None)
+                self._listener.written(self if self._acks else None)
 
         self._writer.send(self._partition, self._key, data, binary, fate)
 
@@ -206,7 +214,7 @@ class Sender:
             self._connection.resume()
 
     def _refuse(self, number: int, error: str) -> None:
-        self._listener.settled(None, refused=True)
+        self._listener.refused(error)
         self.acknowledge()  # what came before is said before
         if self._connection is not None:
             self._connection.send(msgspec.json.encode(Refused(error, number)))

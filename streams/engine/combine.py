@@ -14,6 +14,7 @@ from schemas.topics import LATE_EVENTS
 from streams.engine.aside import set_aside
 from streams.engine.cells import cells_for
 from streams.engine.errors import PartitionsChangedError
+from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.partials import Owners, Partial, encode, split
 from streams.engine.records import Batch, Produce, Record, Stage
 from streams.engine.source import CHUNK, Source, SourceState, halve
@@ -58,7 +59,7 @@ class Combine(Stage):
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
             return
-        state = msgspec.json.decode(metadata, type=CombineState)
+        state = read_metadata(metadata, CombineState)
         if state.sources != self._sources:
             raise PartitionsChangedError(self._job.source.name, state.sources, self._sources)
         if state.outputs != self._outputs:
@@ -145,7 +146,7 @@ class Combine(Stage):
         produce = [*self._source.take(), *late, *self._partials()]
         self._said, self._news = self._closing(), False
         state = CombineState(self._sources, self._outputs, self._source.state())
-        return Batch(produce, msgspec.json.encode(state).decode())
+        return Batch(produce, write_metadata(state))
 
     def _partials(self) -> Iterable[Produce]:
         """One record or more for every output partition that has to know something.

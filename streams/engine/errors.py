@@ -23,6 +23,10 @@ class StateWithoutOffsetError(EngineError):
     """There are results, but no committed offset says how far they reach."""
 
 
+class UnreadableStateError(EngineError):
+    """What is committed was written by another version of weir; `weir reset JOB` drops it and recounts all."""
+
+
 class OffsetLostError(EngineError):
     """The committed offset is no longer in the topic: what lay between was deleted before it was counted."""
 

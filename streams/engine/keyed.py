@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import msgspec
-
 from schemas.topic import Topic
 from streams.engine.combine import others_watermark
 from streams.engine.errors import EngineError
@@ -16,6 +14,7 @@ from streams.engine.job import Tally, TaskTopic, View
 from streams.engine.keyed_context import Context
 from streams.engine.keyed_stage import KeyedStage, KeyedState, RoutedKeyedStage, RoutedKeyedState
 from streams.engine.ledger import Routed
+from streams.engine.metadata import read_metadata
 from streams.engine.records import Stage
 from streams.engine.route import Route, RouteState
 from streams.engine.screen import Screen
@@ -136,7 +135,7 @@ class Keyed(Generic[E, S]):
         routed = sum((self._source(m).routed for m in committed[self.source.name]), Routed())
         if self.repartition is None:
             return Tally(routed, routed.counted)
-        states = [msgspec.json.decode(m, type=RoutedKeyedState) for m in committed[self.repartition.name]]
+        states = [read_metadata(m, RoutedKeyedState) for m in committed[self.repartition.name]]
         dead = sum(state.dead for state in states)  # of those that were sent on as good
         return Tally(
             Routed(routed.counted - dead, routed.late, routed.dead + dead), sum(state.merged for state in states)
@@ -144,5 +143,5 @@ class Keyed(Generic[E, S]):
 
     def _source(self, metadata: str) -> SourceState:
         kind: Any = KeyedState if self.repartition is None else RouteState
-        state: SourceState = msgspec.json.decode(metadata, type=kind).source
+        state: SourceState = read_metadata(metadata, kind).source
         return state

@@ -15,6 +15,7 @@ from schemas.topics import DEAD_LETTERS
 from streams.engine.aside import set_aside
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.keyed_table import Cell, KeyedTable
+from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.records import FROM_START, Batch, Produce, Record, Stage
 from streams.engine.route import Envelope, Row, decode
 from streams.engine.source import CHUNK, Elements, KeyedReader, Source, SourceState
@@ -91,7 +92,7 @@ class KeyedStage(_Table):
         if metadata is None:
             self._table.kept(None)
             return
-        state = msgspec.json.decode(metadata, type=KeyedState)
+        state = read_metadata(metadata, KeyedState)
         if state.sources != self._sources:
             raise PartitionsChangedError(self._job.source.name, state.sources, self._sources)
         self._source.restore(state.source)
@@ -127,7 +128,7 @@ class KeyedStage(_Table):
             return None
         self._news = False
         produce, changes = self._table.take()
-        metadata = msgspec.json.encode(KeyedState(self._sources, self._source.state(), self._born)).decode()
+        metadata = write_metadata(KeyedState(self._sources, self._source.state(), self._born))
         self._table.flush(metadata)
         return Batch([*produce, *self._source.take()], metadata, [changes])
 
@@ -186,7 +187,7 @@ class RoutedKeyedStage(_Table):
         if metadata is None:
             self._table.kept(None)
             return
-        state = msgspec.json.decode(metadata, type=RoutedKeyedState)
+        state = read_metadata(metadata, RoutedKeyedState)
         if len(state.watermarks) != len(self._marks.watermarks):
             raise PartitionsChangedError(self._job.source.name, len(state.watermarks), len(self._marks.watermarks))
         if state.outputs != self._outputs:
@@ -241,7 +242,7 @@ class RoutedKeyedStage(_Table):
         produce, changes = self._table.take()
         aside, self._aside = self._aside, []
         state = RoutedKeyedState(self._outputs, self._marks.watermarks, self._merged, self._dead, self._born)
-        metadata = msgspec.json.encode(state).decode()
+        metadata = write_metadata(state)
         self._table.flush(metadata)
         return Batch([*produce, *aside], metadata, [changes])
 

@@ -10,6 +10,7 @@ import msgspec
 
 from streams.engine.aggregation import Key
 from streams.engine.errors import PartitionsChangedError
+from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.partials import decode
 from streams.engine.records import Batch, Bulk, Produce, Record, Stage
 from streams.engine.rows import cell_key, closed, state_bytes
@@ -85,7 +86,7 @@ class Merge(Stage):
         if metadata is None:
             self._table.restore(None)
             return
-        state = msgspec.json.decode(metadata, type=MergeState)
+        state = read_metadata(metadata, MergeState)
         if len(state.watermarks) != len(self._marks.watermarks):
             raise PartitionsChangedError(self._job.source.name, len(state.watermarks), len(self._marks.watermarks))
         if state.outputs != self._outputs:
@@ -158,7 +159,7 @@ class Merge(Stage):
             _runs(self._named, self._open_from or 0, self._windows.advance),
             _runs(self._announced_apart, self._announced_from or 0, self._windows.advance),
         )
-        metadata = msgspec.json.encode(state).decode()
+        metadata = write_metadata(state)
         self._table.flush(metadata)
         return Batch(closings, metadata, bulks)
 

@@ -17,6 +17,7 @@ from schemas.topic import MIB
 from streams.engine.aside import KEPT_KEY
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.keyed_context import FRAME, largest
+from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.records import Batch, Produce, Record, Stage
 from streams.engine.source import CHUNK, KEY, KeyedReader, Source, SourceState
 
@@ -86,7 +87,7 @@ class Route(Stage):
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
             return
-        state = msgspec.json.decode(metadata, type=RouteState)
+        state = read_metadata(metadata, RouteState)
         if state.sources != self._sources:
             raise PartitionsChangedError(self._job.source.name, state.sources, self._sources)
         if state.outputs != self._outputs:
@@ -132,7 +133,7 @@ class Route(Stage):
             envelopes.append(Envelope(self._partition, self._sources, self._source.mark.watermark, last))
             produce += [Produce(self._topic.name, encode(one), partition=partition) for one in envelopes]
         state = RouteState(self._sources, self._outputs, self._source.state())
-        return Batch(produce, msgspec.json.encode(state).decode())
+        return Batch(produce, write_metadata(state))
 
     def _to_tell(self, told: int) -> bool:
         return self._timed and self._watermark() >= told + TELL

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from schemas.codec import Decoder
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
@@ -13,6 +11,7 @@ from schemas.topic import Topic
 from schemas.topics import DEAD_LETTERS
 from streams.engine.aside import set_aside
 from streams.engine.ledger import Routed
+from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.records import Batch, Produce, Record, Stage
 
 
@@ -27,7 +26,7 @@ class Screen(Stage):
 
     def restore(self, metadata: str | None) -> None:
         if metadata is not None:
-            self._routed = msgspec.json.decode(metadata, type=Routed)
+            self._routed = read_metadata(metadata, Routed)
 
     def process(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -50,4 +49,4 @@ class Screen(Stage):
         if not self._news:
             return None
         produce, self._aside, self._news = self._aside, [], False
-        return Batch(produce, msgspec.json.encode(self._routed).decode())
+        return Batch(produce, write_metadata(self._routed))

@@ -12,6 +12,7 @@ import msgspec
 from streams.engine.aggregation import Key
 from streams.engine.errors import PartitionsChangedError
 from streams.engine.merge import Found
+from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.partials import decode
 from streams.engine.records import Batch, Bulk, Record, Stage
 from streams.engine.rows import cell_key, state_bytes
@@ -73,7 +74,7 @@ class MergeSessions(Stage):
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
             return
-        state = msgspec.json.decode(metadata, type=SessionState)
+        state = read_metadata(metadata, SessionState)
         if len(state.watermarks) != len(self._marks.watermarks):
             raise PartitionsChangedError(self._job.source.name, len(state.watermarks), len(self._marks.watermarks))
         if state.outputs != self._outputs:
@@ -162,7 +163,7 @@ class MergeSessions(Stage):
         self._news = self._unsaid = False
         marks, first = self._marks, self._places[0][0] if self._places else None
         state = SessionState(self._outputs, marks.watermarks, marks.horizons, first, self._counted)
-        return Batch([], msgspec.json.encode(state).decode(), bulks)
+        return Batch([], write_metadata(state), bulks)
 
     def committed(self) -> None:
         self._in_flight = set()

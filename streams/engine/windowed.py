@@ -10,8 +10,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from schemas.codec import Decoder
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
@@ -23,6 +21,7 @@ from streams.engine.errors import EngineError
 from streams.engine.job import Tally, TaskTopic, View
 from streams.engine.ledger import Routed
 from streams.engine.merge import Merge, MergeState
+from streams.engine.metadata import read_metadata
 from streams.engine.records import Record, Stage
 from streams.engine.rows import State, Write, read_state, writer
 from streams.engine.screen import Screen
@@ -226,14 +225,14 @@ class Windowed:
         return Screen(self.name, self.view.topic, decoder)
 
     def others(self, metadata: Sequence[str]) -> int | None:
-        return others_watermark(msgspec.json.decode(m, type=CombineState).source for m in metadata)
+        return others_watermark(read_metadata(m, CombineState).source for m in metadata)
 
     def tally(self, committed: Mapping[str, Sequence[str]]) -> Tally:
-        routed = (msgspec.json.decode(m, type=CombineState).source.routed for m in committed[self.source.name])
+        routed = (read_metadata(m, CombineState).source.routed for m in committed[self.source.name])
         state: type[SessionState | MergeState] = MergeState
         if isinstance(self.windows, SessionWindows):
             state = SessionState
-        merged = (msgspec.json.decode(m, type=state).counted for m in committed[self.partials.name])
+        merged = (read_metadata(m, state).counted for m in committed[self.partials.name])
         return Tally(sum(routed, Routed()), sum(merged))
 
 

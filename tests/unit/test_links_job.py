@@ -14,6 +14,7 @@ from schemas.times import from_rfc3339
 from schemas.topic import MAX_DEAD_LETTER
 from streams import links
 from streams.engine import partials
+from streams.engine.errors import UnreadableStateError
 from streams.engine.merge import MergeState
 from streams.testing import Harness
 
@@ -330,3 +331,15 @@ def test_time_that_passed_while_no_worker_ran_counts_for_idle_partitions() -> No
     h.advance(MINUTE)
     h.run()
     assert [start[14:16] for start, _, _ in closed(h)] == ["07", "08", "09", "10"]
+
+
+def test_what_another_version_has_committed_is_refused_with_what_to_do() -> None:
+    h = harness()
+    h.send("communications", call(), BASE)
+    h.run()
+    for task in list(h.committed):
+        h.committed[task] = h.committed[task][0], "[1]"
+    h.crash()
+    for topic in ("communications", "links-partials"):
+        with pytest.raises(UnreadableStateError, match="weir reset"):
+            h.process(topic, 0)

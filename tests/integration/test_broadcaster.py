@@ -1,0 +1,355 @@
+"""The broadcaster on a real Kafka: who gets what, from where, and what becomes of it when something breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from confluent_kafka import TopicPartition
+
+from consumers.broadcaster import CLOSE_TIMEOUT, Broadcaster
+from infra import kafka as clients
+from infra.config import Config
+from infra.websocket import Limits, WebSocketServer
+from schemas.broadcast import BINARY, FRAME_HEADER, format_position, parse_position, partition_of
+from schemas.topics import BROADCAST
+
+
+class Sender:
+    """Writes messages as the listener does."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._producer = clients.producer(config)
+
+    def send(self, *messages: str | bytes, channel: str | None = None) -> None:
+        """Returns once Kafka has them."""
+        for message in messages:
+            self._producer.produce(
+                self._config.topic(BROADCAST.name),
+                message if isinstance(message, bytes) else message.encode(),
+                None if channel is None else channel.encode(),
+                partition_of(channel, self._config.partitions),
+                headers=[(FRAME_HEADER, BINARY)] if isinstance(message, bytes) else [],
+            )
+        assert self._producer.flush(30) == 0
+
+
+class Client:
+    """A subscriber of another make."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def texts(self, count: int) -> list[str]:
+        return [await self.socket.receive_str(timeout=30) for _ in range(count)]
+
+    async def objects(self, count: int) -> list[Any]:
+        return [json.loads(text) for text in await self.texts(count)]
+
+    async def hello(self) -> tuple[str, bool]:
+        (hello,) = await self.objects(1)
+        assert hello.pop("type") == "hello"
+        return hello["position"], hello["recovered"]
+
+    async def end(self) -> tuple[int | None, str]:
+        message = await self.socket.receive(timeout=30)
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        return message.data, message.extra
+
+
+class Running:
+    def __init__(self, server: WebSocketServer, broadcaster: Broadcaster, session: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.broadcaster = broadcaster
+        self._session = session
+
+    async def subscribe(self, query: str = "", path: str = "/websocket") -> Client:
+        socket = await self._session.ws_connect(
+            f"http://127.0.0.1:{self.server.port}{path}{query and '?' + query}", autoclose=False, max_msg_size=0
+        )
+        return Client(socket)
+
+    async def refused(self, query: str) -> tuple[int, str]:
+        async with self._session.get(
+            f"http://127.0.0.1:{self.server.port}/websocket?{query}",
+            headers={
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            },
+        ) as response:
+            return response.status, await response.text()
+
+
+@asynccontextmanager
+async def broadcasting(config: Config, limits: Limits | None = None) -> AsyncIterator[Running]:
+    broadcaster = Broadcaster(config)
+    await broadcaster.open()
+    server = WebSocketServer(broadcaster.routes(), limits or Limits())
+    await server.start("127.0.0.1", 0)
+    work = asyncio.create_task(broadcaster.work())
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield Running(server, broadcaster, session)
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await server.stop(1001, broadcaster.farewell, CLOSE_TIMEOUT)
+        await broadcaster.close()
+
+
+def run(main: Coroutine[object, object, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 120))
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def trim(config: Config, keep_from: dict[int, int]) -> None:
+    """Deletes the records before these offsets."""
+    topic = config.topic(BROADCAST.name)
+    places = [TopicPartition(topic, p, offset) for p, offset in keep_from.items()]
+    client = clients.admin(config)  # by name: without it there is nobody to hear the answer
+    for future in client.delete_records(places).values():
+        future.result(30)
+
+
+@pytest.fixture
+def sender(config: Config) -> Sender:
+    clients.ensure_topics(config, (BROADCAST,))
+    return Sender(config)
+
+
+@pytest.mark.parametrize("path", ["/websocket", "/ws/broadcast", "/ws/broadcaster"])
+def test_a_subscriber_gets_what_is_sent_after_it_joined_byte_for_byte(
+    config: Config, sender: Sender, path: str
+) -> None:
+    sender.send("before")
+    messages = ["a", "", "é\x00ü", *(f"{n:06}" for n in range(500))]
+
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            one, other = await running.subscribe(path=path), await running.subscribe(path=path)
+            sender.send(*messages)
+            assert await one.texts(len(messages)) == messages
+            assert await other.texts(len(messages)) == messages
+            sender.send(b"\x00\xff", "text again")
+            assert await one.socket.receive_bytes(timeout=30) == b"\x00\xff"
+            assert await one.texts(1) == ["text again"]
+
+    run(main())
+
+
+def test_a_channel_is_a_subscribers_own_and_without_one_it_gets_all(config: Config, sender: Sender) -> None:
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            everything, news, weather = [
+                await running.subscribe(query) for query in ("", "channel=news", "channel=weather%20in%20%C3%96")
+            ]
+            for n in range(20):
+                sender.send(f"n{n}", channel="news")
+                sender.send(f"w{n}", channel="weather in Ö")
+                sender.send(f"d{n}")
+            assert await news.texts(20) == [f"n{n}" for n in range(20)]
+            assert await weather.texts(20) == [f"w{n}" for n in range(20)]
+            got = await everything.texts(60)
+            for kind in "nwd":
+                assert [text for text in got if text[0] == kind] == [f"{kind}{n}" for n in range(20)]
+
+    run(main())
+
+
+@pytest.mark.parametrize("memory", [0, 64 << 20])
+def test_the_last_ones_come_first_then_the_new_ones(config: Config, sender: Sender, memory: int) -> None:
+    for n in range(30):
+        sender.send(f"old{n}", channel="news")
+        sender.send(f"noise{n}", channel=f"c{n}")
+
+    async def main() -> None:
+        async with broadcasting(dataclasses.replace(config, broadcast_memory=memory)) as running:
+            client = await running.subscribe("channel=news&last=5")
+            assert (await client.hello())[1] is True
+            sender.send("new", channel="news")
+            assert await client.texts(6) == [*(f"old{n}" for n in range(25, 30)), "new"]
+            more = await running.subscribe("channel=news&last=1000")
+            await more.hello()
+            assert await more.texts(31) == [*(f"old{n}" for n in range(30)), "new"]
+            everything = await running.subscribe("last=61")
+            await everything.hello()
+            assert len(set(await everything.texts(61))) == 61
+
+    run(main())
+
+
+@pytest.mark.parametrize("memory", [0, 2_000, 64 << 20])
+@pytest.mark.parametrize("query", ["channel=news", ""])
+def test_who_resumes_with_its_position_gets_what_it_lacks_and_nothing_twice(
+    config: Config, sender: Sender, memory: int, query: str
+) -> None:
+    async def main() -> None:
+        async with broadcasting(dataclasses.replace(config, broadcast_memory=memory)) as running:
+            client = await running.subscribe(f"{query}&envelope=1")
+            assert (await client.hello())[1] is True
+            names = [f"n{n}" for n in range(100)]
+            sender.send(*names, channel="news")
+            sender.send(*names, channel="sport" if not query else "news")
+            got = await client.objects(70)
+            await client.socket.close()
+            again = await running.subscribe(f"{query}&after={got[-1]['position']}&envelope=1")
+            assert await again.hello() == (got[-1]["position"], True)
+            got += await again.objects(130)
+            sender.send("live", channel="news")
+            assert [m["data"] for m in await again.objects(1)] == ["live"]
+            for channel in {m["channel"] for m in got}:
+                assert [m["data"] for m in got if m["channel"] == channel] == names * (2 if query else 1)
+
+    run(main())
+
+
+def test_an_envelope_says_where_the_message_stands(config: Config, sender: Sender) -> None:
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            client = await running.subscribe("envelope=1&channel=news")
+            await client.hello()
+            everything = await running.subscribe("envelope=1")
+            start, _ = await everything.hello()
+            sender.send("text", b"\xff", channel="news")
+            partition = partition_of("news", config.partitions)
+            assert await client.objects(2) == [
+                {"position": f"{partition}-1", "channel": "news", "data": "text"},
+                {"position": f"{partition}-2", "channel": "news", "base64": "/w=="},
+            ]
+            first = (await everything.objects(1))[0]["position"]
+            assert parse_position(first) == parse_position(start) | {partition: 1}
+
+    run(main())
+
+
+def test_who_asks_for_what_was_trimmed_is_told_and_gets_the_rest(config: Config, sender: Sender) -> None:
+    sender.send(*(f"{n}" for n in range(10)))
+    trim(config, {0: 6})
+
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            client = await running.subscribe("after=" + format_position(dict.fromkeys(range(config.partitions), 0)))
+            assert await client.hello() == ("0-6.1-0.2-0.3-0", False)
+            assert await client.texts(4) == ["6", "7", "8", "9"]
+            beyond = await running.subscribe("after=0-1000.1-0.2-0.3-0")
+            assert await beyond.hello() == ("0-6.1-0.2-0.3-0", False)
+
+    run(main())
+
+
+def test_what_is_trimmed_is_forgotten(config: Config, sender: Sender) -> None:
+    sender.send(*(f"{n}" for n in range(10)))
+
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            assert running.broadcaster.facts()["in_memory"] == 10
+            trim(config, {0: 6})
+            await until(lambda: running.broadcaster.facts()["in_memory"] == 4)
+            client = await running.subscribe("after=0-2.1-0.2-0.3-0")
+            assert await client.hello() == ("0-6.1-0.2-0.3-0", False)
+            assert await client.texts(4) == ["6", "7", "8", "9"]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("chanel=x", "chanel"), ("channel=", "channel"), ("channel=a%0Ab", "channel"), ("after=x", "after"),
+     ("last=-1", "last"), ("last=1e3", "last"), ("last=1&after=0-1", "last"), ("envelope=yes", "envelope"),
+     ("hello=", "hello"), ("channel=a&channel=b", "channel")],
+)  # fmt: skip
+def test_a_query_that_cannot_be_is_refused_and_the_field_named(
+    config: Config, sender: Sender, query: str, field: str
+) -> None:
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            status, text = await running.refused(query)
+            assert status == 400
+            assert f"`{field}`" in text
+
+    run(main())
+
+
+def test_the_hello_comes_where_it_is_asked_for(config: Config, sender: Sender) -> None:
+    sender.send("x")
+
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            client = await running.subscribe("hello=1")
+            assert await client.hello() == ("0-1.1-0.2-0.3-0", True)
+
+    run(main())
+
+
+def test_a_slow_subscriber_is_closed_and_the_others_get_everything(config: Config, sender: Sender) -> None:
+    limits = Limits(queue=100_000, idle=60)
+
+    async def main() -> None:
+        async with broadcasting(config, limits) as running:
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.server.port, limit=1024)
+            writer.write(
+                b"GET /websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            await reader.readuntil(b"\r\n\r\n")
+            other = await running.subscribe()
+            await until(lambda: running.broadcaster.facts()["subscribers"] == 2)
+            messages = [f"{n:03}".ljust(200_000, ".") for n in range(60)]
+            for message in messages:
+                sender.send(message)
+                assert await other.texts(1) == [message]
+            rest = await reader.read()
+            await until(lambda: running.broadcaster.facts()["subscribers"] == 1)
+            assert b"too slow: " in rest[-140:]
+            writer.close()
+
+    run(main())
+
+
+def test_who_never_reads_is_gone_also_when_little_is_sent(config: Config, sender: Sender) -> None:
+    async def main() -> None:
+        async with broadcasting(config, Limits(idle=0.4)) as running:
+            _, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
+            writer.write(
+                b"GET /websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            await until(lambda: running.broadcaster.facts()["subscribers"] == 1)
+            sender.send("one")
+            await until(lambda: running.broadcaster.facts()["subscribers"] == 0)
+            writer.close()
+
+    run(main())
+
+
+def test_when_it_stops_everyone_is_told_where_to_go_on(config: Config, sender: Sender) -> None:
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            client = await running.subscribe("channel=news")
+            sender.send("a", "b", channel="news")
+            assert await client.texts(2) == ["a", "b"]
+            stopping = asyncio.create_task(running.server.stop(1001, running.broadcaster.farewell))
+            assert await client.end() == (1001, f"position={partition_of('news', config.partitions)}-2")
+            await client.socket.close()
+            await stopping
+        sender.send("c", channel="news")
+        async with broadcasting(config) as running:
+            again = await running.subscribe(f"channel=news&after={partition_of('news', config.partitions)}-2")
+            assert (await again.hello())[1] is True
+            assert await again.texts(1) == ["c"]
+
+    run(main())

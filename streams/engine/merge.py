@@ -30,8 +30,9 @@ EMPTY_WINDOWS = 1440
 class MergeState(msgspec.Struct, array_like=True):
     """What is remembered with the partials' committed offset. `restore_from` None: no window is live.
 
-    `born`: when (epoch ms) the table began, before its first commit. `named` and `apart`: windows that are open, and
-    that were closed before `announced_from`, as runs of [how many windows from there it begins, how many there are].
+    `born`: when (epoch ms) the table began, before its first commit. `through`: the offset of the last partial in it:
+    no two commits with other cells have the same (see `rocks`). `named` and `apart`: windows that are open, and that
+    were closed before `announced_from`, as runs of [how many windows from there it begins, how many there are].
     """
 
     outputs: int
@@ -42,6 +43,7 @@ class MergeState(msgspec.Struct, array_like=True):
     restore_from: int | None
     counted: int
     born: int
+    through: int
     named: list[tuple[int, int]]
     apart: list[tuple[int, int]]
 
@@ -79,7 +81,7 @@ class Merge(Stage):
         self._announced_from: int | None = None  # from here to _open_from every window was announced closed
         self._announced_apart: set[int] = set()  # earlier ones that were: they closed before anyone had heard of them
         self._first_offset: dict[int, int] = {}  # window start to the changelog offset its cells begin at, or earlier
-        self._counted, self._born = 0, now
+        self._counted, self._born, self._through = 0, now, -1
         self._news = self._unsaid = False
 
     def restore(self, metadata: str | None) -> None:
@@ -93,7 +95,7 @@ class Merge(Stage):
             raise PartitionsChangedError(self._job.partials.name, state.outputs, self._outputs)
         self._marks.watermarks, self._marks.horizons = state.watermarks, state.horizons
         self._open_from, self._announced_from = state.open_from, state.announced_from
-        self._counted, self._born = state.counted, state.born
+        self._counted, self._born, self._through = state.counted, state.born, state.through
         step = self._windows.advance
         self._named = _windows(state.named, state.open_from or 0, step)
         self._announced_apart = _windows(state.apart, state.announced_from or 0, step)
@@ -125,7 +127,7 @@ class Merge(Stage):
             self._marks.heard(partial.source, partial.watermark, partial.horizon)
             self._sources_behind[partial.source] = partial.behind
             self._news = self._news or bool(partial.cells)
-            self._unsaid = True
+            self._unsaid, self._through = True, record.offset()
             self._touched.update(partial.windows)
             self._named.update(partial.windows)
             self._counted += partial.events
@@ -156,6 +158,7 @@ class Merge(Stage):
             min(self._first_offset.values(), default=None),
             self._counted,
             self._born,
+            self._through,
             _runs(self._named, self._open_from or 0, self._windows.advance),
             _runs(self._announced_apart, self._announced_from or 0, self._windows.advance),
         )

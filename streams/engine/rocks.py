@@ -9,11 +9,12 @@ the plain state as msgpack.
 what Kafka has, nothing is read back. So no two commits with different cells may have the same metadata.
 `MergeState.born` is when the table began, before its first commit: after a reset another time, so that what an earlier
 life left on any host is not mistaken for this one's. In one life the commits follow on each other. A cell changes only
-by a partial result with events, which makes `counted` grow, or by its window being forgotten, which follows from
-`horizons` and `open_from`, and those only grow. So between two commits with the same metadata no cell changed. A worker
-that died between Kafka's commit and RocksDB's write has recorded the commit before; RocksDB is never ahead, as it is
-written only when the commit is known. Keyed state is all in window 0, and the same holds for it: it changes by an
-element, which is counted, or by event time, which is in the metadata.
+by a partial result, which makes `through` grow (`counted` not always: of several partials of one flush only the last
+has the events), or by its window being forgotten, which follows from `horizons` and `open_from`, and those only grow.
+So between two commits with the same metadata no cell changed. A worker that died between Kafka's commit and RocksDB's
+write has recorded the commit before; RocksDB is never ahead, as it is written only when the commit is known. Keyed
+state is all in window 0, and the same holds for it: it changes by an element, which is counted, or by event time, which
+is in the metadata.
 """
 
 from __future__ import annotations

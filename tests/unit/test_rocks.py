@@ -20,6 +20,7 @@ import test_engine_properties as properties
 import test_keyed_properties as keyed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from page_views import pages
 
 from infra.config import Config
 from schemas.topics import COMMUNICATIONS, LINK_COUNTS, LINKS_PARTIALS
@@ -27,7 +28,7 @@ from streams import links
 from streams.api import Key, SessionWindows, Windowed
 from streams.engine.errors import EngineError, StoppedError
 from streams.engine.keyed import Keyed
-from streams.engine.partials import owner
+from streams.engine.partials import ROOM, owner
 from streams.engine.records import Stage
 from streams.engine.rocks import RocksTable
 from streams.engine.rocks_store import RocksStore
@@ -416,6 +417,32 @@ def test_a_job_goes_on_from_rocksdb_without_its_changelog(tmp_path: Path) -> Non
         h.topics["link-counts", 0] = [r for r in h.topics["link-counts", 0] if n]
         h.crash()
     assert [c["count"] for c in h.latest("link-counts").values()] == [2]
+
+
+def test_a_commit_amid_the_partials_of_one_flush_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    """The worker dies after Kafka's commit and before RocksDB is written."""
+    h = Harness(Kept(pages(), tmp_path), 1, now_ms=properties.BASE)
+
+    def send(number: int) -> None:
+        views = [{"page": str(page), "user": "a", "worth": 1.0} for page in range(number)]
+        h.send("views", views, properties.BASE)
+
+    send(1)
+    h.run()
+    send(ROOM + 1)
+    h.process("views", 0)
+    h.flush("views", 0)
+    h.process("page-partials", 0, 1)
+    task = h._task("page-partials", 0)
+    batch = task.stage.take(len(h.records("pages")))
+    assert batch is not None
+    h._commit(batch, ("page-partials", 0), task.position)
+    h.crash("page-partials", 0)
+    h.run()
+    send(ROOM + 1)
+    h.run()
+    assert sum(value["count"] for value in h.latest("pages").values()) == h.counted == 1 + 2 * (ROOM + 1)
+    h.crash()
 
 
 @settings(max_examples=80, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class SessionState(msgspec.Struct, array_like=True):
 class Session:
     """One session of one key, from its first to its last event (epoch ms), both included.
 
-    `kept`: the changelog has it. `said`: the output has it.
+    `kept`: the changelog has it. `said`: the output has it, or may have it after a restore.
     """
 
     __slots__ = ("end", "kept", "said", "start", "state")
@@ -86,15 +87,15 @@ class MergeSessions(Stage):
         """The latest of a key and start is the session; a tombstone ends one."""
         read, load = self._job.reads_cells, self._job.aggregation.load
         found: dict[Key, dict[int, Session]] = {}
-        gone, open_from, on_close = self._gone_before(), self._open_from(), self._job.emits_on_close
+        gone, open_from = self._gone_before(), self._open_from()
         for record in records:
             start, end, key, plain = read(record)
             self._place(record.offset(), end)
             if plain is None:
                 found.get(key, {}).pop(start, None)
             else:
-                said = not on_close or end < open_from
-                found.setdefault(key, {})[start] = Session(start, end, load(plain), kept=True, said=said)
+                # One that is open may have been closed before: a tombstone too many does no harm.
+                found.setdefault(key, {})[start] = Session(start, end, load(plain), kept=True, said=True)
         for key, sessions in found.items():
             if live := [sessions[start] for start in sorted(sessions) if sessions[start].end >= gone]:
                 self._sessions[key] = live
@@ -122,7 +123,10 @@ class MergeSessions(Stage):
     def _add(self, key: Key, new: Session) -> None:
         """Puts a session to the key's, as one with those that it touches."""
         own, gap = self._sessions.setdefault(key, []), self._windows.gap
-        touched = [s for s in own if s.start <= new.end + gap and new.start <= s.end + gap]
+        # They do not touch each other, so their ends are in order too.
+        begin = bisect_left(own, new.start - gap, key=_end)
+        end = bisect_right(own, new.end + gap, begin, key=_start)
+        touched = own[begin:end]
         changed = self._changed.setdefault(key, set())
         self._dirty.add(key)
         whole = new
@@ -136,9 +140,7 @@ class MergeSessions(Stage):
                 changed.discard(other.start)
                 if other.kept and other.start != whole.start:
                     self._vanished[other.start, key] = other
-            own[:] = [s for s in own if s not in touched]
-        own.append(whole)
-        own.sort(key=_start)
+        own[begin:end] = [whole]
         changed.add(whole.start)
         heapq.heappush(self._open, (whole.end, key))
 
@@ -199,10 +201,10 @@ class MergeSessions(Stage):
         found: dict[Key, set[int]] = {}
         while self._open and self._open[0][0] < open_from:
             end, key = heapq.heappop(self._open)
-            for session in self._sessions.get(key, ()):
-                if session.end == end:  # else it has grown since, and stands in the heap again
-                    found.setdefault(key, set()).add(session.start)
-                    heapq.heappush(self._closed, (end, key))
+            session = self._ending(key, end)
+            if session is not None:  # else it has grown since, and stands in the heap again
+                found.setdefault(key, set()).add(session.start)
+                heapq.heappush(self._closed, (end, key))
         return found
 
     def _written(self, open_from: int, closing: dict[Key, set[int]], changelog_end: int) -> Iterator[Bulk]:
@@ -250,18 +252,28 @@ class MergeSessions(Stage):
             paired = zip(old[::2], old[1::2], strict=True)
             self._places = deque([*((a[0], max(a[1], b[1])) for a, b in paired), last])
 
+    def _ending(self, key: Key, end: int) -> Session | None:
+        """The key's session that ends just then."""
+        own = self._sessions.get(key, [])
+        at = bisect_left(own, end, key=_end)
+        return own[at] if at < len(own) and own[at].end == end else None
+
     def _forget(self) -> None:
         gone = self._gone_before()
         while self._closed and self._closed[0][0] < gone:
             end, key = heapq.heappop(self._closed)
-            kept = [s for s in self._sessions.get(key, ()) if s.end != end]
-            if kept:
-                self._sessions[key] = kept
-            else:
-                self._sessions.pop(key, None)
+            session = self._ending(key, end)
+            if session is not None:
+                self._sessions[key].remove(session)  # the first, or near it
+                if not self._sessions[key]:
+                    del self._sessions[key]
         while self._places and self._places[0][1] < gone:
             self._places.popleft()
 
 
 def _start(session: Session) -> int:
     return session.start
+
+
+def _end(session: Session) -> int:
+    return session.end

@@ -83,6 +83,8 @@ class Windowed:
     def __post_init__(self) -> None:
         if (self.key is None) == (self.keys is None):
             raise ValueError(f"job {self.name}: give either key or keys")
+        if isinstance(self.key, str) or self.key == []:
+            raise ValueError(f"job {self.name}: key is a list of attributes, not {self.key!r}")
         if self.source.value is None:
             raise ValueError(f"job {self.name}: topic {self.source.name} has no type to decode")
         if self.emit is Emit.CLOSED and self.changelog is None:
@@ -239,7 +241,13 @@ class Windowed:
 def _bounded(key: Callable[[Any], Any]) -> Callable[[Sequence[Any], Sequence[int]], Sequence[Key]]:
     def keys(elements: Sequence[Any], timestamps: Sequence[int]) -> Sequence[Key]:
         found = [key(element) for element in elements]
-        if max(map(len, map("".join, found))) > KEY:
+        if not all(issubclass(kind, tuple) for kind in set(map(type, found))):  # stage two could never read it
+            raise EngineError(f"a key is a tuple of texts, not {next(k for k in found if not isinstance(k, tuple))!r}")
+        try:
+            longest = max(map(len, map("".join, found)))
+        except TypeError as e:
+            raise PoisonError(Reason.INVALID, f"the parts of a key are texts: {e}") from e
+        if longest > KEY:
             raise PoisonError(Reason.INVALID, f"the key is longer than {KEY} characters")
         return found
 

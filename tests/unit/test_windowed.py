@@ -15,6 +15,10 @@ from page_views import KINDS, VIEWS, pages
 
 from schemas.times import from_rfc3339
 from streams.api import Avg, Count, Distinct, Emit, Max, Min, Quantiles, SessionWindows, Sum, TumblingWindows, Windowed
+from streams.engine.dataplane import PARTITIONS as PARTITIONS_AT_MOST
+from streams.engine.errors import EngineError
+from streams.engine.merge import RUNS, MergeState
+from streams.engine.transactions import METADATA
 from streams.testing import Harness
 
 BASE = 1_750_000_020_000
@@ -214,6 +218,58 @@ def test_a_session_that_is_forgotten_takes_no_room_and_its_place_in_the_changelo
     assert 0 < metadata[3] <= len(h.records("pages")) - (30 - live[0])
 
 
+def test_a_closed_session_that_is_open_again_is_taken_back_also_after_a_restart() -> None:
+    h = harness(pages("session", Emit.CLOSED))
+
+    def count(*views: tuple[dict[str, Any], int]) -> None:
+        for one in views:
+            h.send("views", *one)
+        while h.step():
+            pass
+
+    count(view(0), view(100_000, "cart"))
+    assert list(h.latest("pages")) == [b'["2025-06-15T15:07:00Z","home"]']
+    count(*(view(at) for at in (20_000, 40_000, 60_000, 80_000)))  # open again
+    h.crash()
+    count(view(-10_000), view(300_000, "cart"))
+    assert {cell[0]: value["count"] for cell, value in cells(h).items() if cell[2] == "home"} == {BASE - 10_000: 6}
+
+
+def test_a_key_may_have_many_sessions() -> None:
+    """More than anything could bear that looks at all of them for each."""
+    number, windows = 50_000, SessionWindows(10, 0, 60_000)
+    h = harness(pages("session", windows=windows))
+    for at in range(number):
+        h.send("views", *view(21 * at))
+    h.run(slice_size=number)
+    h.send("views", *view(21 * number + 120_000))
+    h.run()
+    assert len(cells(h)) == number + 1
+    stage: Any = h.stage("page-partials", 0)
+    assert len(stage.find(("home",))) == 1
+
+
+def test_a_key_with_a_part_that_is_no_text_goes_to_the_dead_letters() -> None:
+    h = harness(pages(key=lambda view: (view.page or None,)))
+    for page in ("home", "", "home"):
+        h.send("views", *view(0, page))
+    h.run()
+    assert (h.routed.counted, h.routed.dead) == (2, 1)
+
+
+def test_a_key_that_is_no_tuple_is_a_mistake_of_the_job() -> None:
+    h = harness(pages(key=lambda view: view.page))
+    h.send("views", *view(0))
+    with pytest.raises(EngineError, match="not 'home'"):
+        h.run()
+
+
+def test_metadata_of_many_partitions_fits_an_offset() -> None:
+    times, runs = [1 << 41] * PARTITIONS_AT_MOST, [(-(10**6), 10**6)] * RUNS
+    state = MergeState(128, times, times, 1 << 41, 1 << 41, 10**13, 10**14, 1 << 41, 10**13, runs, runs)
+    assert len(msgspec.json.encode(state)) <= METADATA
+
+
 def test_a_value_that_cannot_be_aggregated_goes_to_the_dead_letters_alone() -> None:
     job = pages(aggregates={"total": Sum("worth")})
     h = harness(job)
@@ -237,6 +293,8 @@ def test_a_key_too_long_to_travel_goes_to_the_dead_letters() -> None:
     [
         ({"keys": lambda elements, times: []}, "either key or keys"),
         ({"key": None}, "either key or keys"),
+        ({"key": "page"}, "a list of attributes"),
+        ({"key": []}, "a list of attributes"),
         ({"emit": Emit.CLOSED, "changelog": None}, "needs a changelog"),
         ({"windows": KINDS["session"], "closings": VIEWS}, "sessions close one by one"),
         ({"store": "tape"}, "no store 'tape'"),

@@ -78,7 +78,8 @@ class Reader:
             log.warning("kafka.away", error=str(e))
             if not records:
                 return []
-            self._catch_up_at_last()
+            if self._view is not None:
+                self._catch_up_at_last()
             idle = {}
         pieces = [self._slice(key, found, None, drained) for key, found in records.items()]
         return pieces + [self._slice(key, [], said, True) for key, said in idle.items()]

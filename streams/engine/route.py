@@ -147,7 +147,8 @@ def _split(rows: list[Row], room: int) -> Iterator[list[Row]]:
     """The rows in lists of no more than `room` bytes, or of one row; at least one list."""
     start, size = 0, 0
     for at, row in enumerate(rows):
-        own = len(row.raw) + len(row.key) + len(row.record_key or b"") + len(row.replayed_from or b"") + ROW
+        key = len(row.key) if row.key.isascii() else 4 * len(row.key)
+        own = len(row.raw) + key + len(row.record_key or b"") + len(row.replayed_from or b"") + ROW
         if size + own > room and at > start:
             yield rows[start:at]
             start, size = at, 0

@@ -476,10 +476,12 @@ def test_envelopes_fit_a_topic_that_sets_no_limit() -> None:
         act(h, ("add", 1), ("none", "x" * 100_000), at=n, key=b"k" * 100_000)
     for n in range(20_000):
         act(h, at=n)
+    for n in range(3_000):
+        act(h, at=n, who="é" * 300)
     act(h, ("none", "x" * 2_000_000))
     h.run()
     assert all(len(r.value()) < 1_000_000 for r in h.records("acts-routed"))
-    assert (h.counted, h.routed.dead) == (20_030, 1)
+    assert (h.counted, h.routed.dead) == (23_030, 1)
 
 
 def test_partitions_without_elements_are_told_the_time_now_and_then() -> None:

@@ -64,6 +64,8 @@ async def connect(
 
     Raises ConnectionLostError where another try may help, and WeirError where not.
     """
+    if "after" in query:  # one says where to begin, and they exclude each other
+        url = url.without_query_params("last")
     wanted = url.update_query(query)
     shown = url.with_user(None).with_query(None)
     try:
@@ -91,6 +93,5 @@ async def connect(
 def ended(socket: ClientWebSocketResponse, reason: str | None) -> str:
     """Why a connection has ended, in words."""
     if socket.close_code in (None, 1006):
-        error = socket.exception()
-        return f"the connection broke{f': {error}' if error else ''}"
+        return "the connection broke"
     return f"the connection was closed with code {socket.close_code}{f': {reason}' if reason else ''}"

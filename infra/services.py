@@ -14,6 +14,7 @@ from infra.errors import ConfigError, ServerFailedError
 from infra.ports import check_free
 from infra.processes import Process, spawn
 from infra.status import read_all
+from infra.websocket.basic_auth import check_credentials
 
 #: Seconds after which a service's start counts as done, whatever it says of itself.
 _PATIENCE = 20.0
@@ -21,12 +22,18 @@ _PATIENCE = 20.0
 
 @dataclass(frozen=True)
 class Service:
-    """One service. `command` is what follows `weir`; `port` is the name in `infra.config.PORTS` it listens on."""
+    """One service. `command` is what follows `weir`; `ports` are the names in `infra.config.PORTS` it listens on, and
+    `scheme` is what it speaks there. `tables`: it wants those in Postgres. `check` raises ConfigError where the
+    configuration is none to start it with.
+    """
 
     name: str
     command: Callable[[Config], tuple[str, ...]]
     description: str
-    port: str | None = None
+    ports: tuple[str, ...] = ()
+    scheme: str = "http"
+    tables: bool = False
+    check: Callable[[Config], None] = lambda config: None
     wanted: Callable[[Config], bool] = lambda config: True
 
 
@@ -36,8 +43,16 @@ SERVICES = (
         lambda c: ("worker", "links", "--name", "worker-links"),
         "counts links per window and pair of parents",
     ),
-    Service("link-store", lambda c: ("run", "link-store"), "writes link counts to Postgres"),
-    Service("api", lambda c: ("run", "api"), "serves GET /links, /tables and /health", port="api"),
+    Service("link-store", lambda c: ("run", "link-store"), "writes link counts to Postgres", tables=True),
+    Service("api", lambda c: ("run", "api"), "serves GET /links, /tables and /health", ports=("api",), tables=True),
+    Service(
+        "broadcast",
+        lambda c: ("run", "broadcast"),
+        "takes messages in over WebSockets, and hands each to everyone who subscribes",
+        ports=("broadcast", "listener", "broadcaster"),
+        scheme="ws",
+        check=check_credentials,
+    ),
     Service(
         "feed",
         lambda c: ("feed", "connect"),
@@ -84,13 +99,14 @@ class ServiceProcess:
         self._service = service
         self._log = logs / f"{service.name}.log" if logs else None
         self.name = service.name
-        port = getattr(config, f"{service.port}_port") if service.port else None
-        self.address = f"http://{config.host}:{port}" if port else None
+        self._ports = {port: getattr(config, f"{port}_port") for port in service.ports}
+        first = next(iter(self._ports.values()), None)
+        self.address = f"{service.scheme}://{config.host}:{first}" if first else None
 
     def prepare(self) -> None:
-        """Checks its port. Raises PortTakenError."""
-        if port := self._service.port:
-            number = getattr(self._config, f"{port}_port")
+        """Checks its settings and ports. Raises ConfigError and PortTakenError."""
+        self._service.check(self._config)
+        for port, number in self._ports.items():
             check_free(self._config.host, number, f"the service {self.name}", f"WEIR_{port.upper()}_PORT")
 
     def spawn(self) -> Process:

@@ -28,7 +28,8 @@ async def up(config: Config, only: str | None = None, logs: Path | None = None) 
     a server that exists elsewhere does not answer.
     """
     names = wanted(config, only)
-    services = [ServiceProcess(config, service, logs) for service in SERVICES if service.name in names]
+    chosen = [service for service in SERVICES if service.name in names]
+    services = [ServiceProcess(config, service, logs) for service in chosen]
     servers: list[Child] = []
     if "kafka" in names:
         servers.append(KafkaServer(config))
@@ -39,7 +40,7 @@ async def up(config: Config, only: str | None = None, logs: Path | None = None) 
             await supervisor.start_servers(servers)
             if services or "kafka" in names:
                 await in_daemon(lambda: ensure_topics(config, timeout=10.0))
-            if services or "postgres" in names:
+            if "postgres" in names or any(service.tables for service in chosen):
                 await in_daemon(lambda: migrate(config))
             await supervisor.start_services(services)
             yield names

@@ -13,10 +13,19 @@ from infra.cli.links import run
 if TYPE_CHECKING:
     from infra.config import Config
 
+#: What is under each port (`infra.config.PORTS`) of `weir run broadcast`: paths to send to, and paths to receive from.
+ROUTES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "listener": (("/websocket", "/ws/manager"), ("/ws/broadcast", "/ws/broadcaster")),
+    "broadcaster": ((), ("/websocket", "/ws/broadcast", "/ws/broadcaster")),
+    "broadcast": (("/ws/manager",), ("/ws/broadcast", "/ws/broadcaster")),
+}
+
 
 def register(app: typer.Typer) -> None:
     """Adds to `weir run`."""
     run.command("listener")(listener)
+    run.command("broadcaster")(broadcaster)
+    run.command("broadcast")(broadcast)
 
 
 def listener() -> None:
@@ -24,6 +33,20 @@ def listener() -> None:
     from producers.listener import run
 
     _run("listener", run)
+
+
+def broadcaster() -> None:
+    """Hand broadcast messages out to subscribers over WebSockets, at WEIR_BROADCASTER_PORT."""
+    from consumers.broadcaster import run
+
+    _run("broadcaster", run)
+
+
+def broadcast() -> None:
+    """Both in one process, at WEIR_LISTENER_PORT, WEIR_BROADCASTER_PORT and WEIR_BROADCAST_PORT."""
+    from infra.cli.broadcast_service import serve
+
+    _run("broadcast", serve)
 
 
 def _run(name: str, work: Callable[[Config], Coroutine[Any, Any, None]]) -> None:

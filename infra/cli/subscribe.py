@@ -37,7 +37,9 @@ def subscribe(
         str | None, typer.Argument(help="ws:// or wss:// address of a broadcaster; not given: this weir's.")
     ] = None,
     channel: Annotated[str | None, typer.Option(metavar="NAME", help="Only this channel; not given: all.")] = None,
-    last: Annotated[int | None, typer.Option(min=0, metavar="N", help="Begin with the last N messages.")] = None,
+    last: Annotated[
+        int | None, typer.Option(min=0, max=10_000, metavar="N", help="Begin with the last N messages.")
+    ] = None,
     after: Annotated[str | None, typer.Option(metavar="POSITION", help="Go on from where another one ended.")] = None,
     count: Annotated[int | None, typer.Option(min=0, metavar="N", help="End after N messages.")] = None,
     json: Annotated[

@@ -72,12 +72,12 @@ def test_jitter_takes_up_to_half_of_the_delay() -> None:
 
 
 def test_by_default_the_embedded_servers_and_every_service_run() -> None:
-    assert wanted(load({})) == ["kafka", "postgres", "worker-links", "link-store", "api"]
+    assert wanted(load({})) == ["kafka", "postgres", "worker-links", "link-store", "api", "broadcast"]
 
 
 def test_a_server_that_exists_is_not_started() -> None:
     environ = {"WEIR_KAFKA": "h:1", "WEIR_POSTGRES": "postgresql://h/d"}
-    assert wanted(load(environ)) == ["worker-links", "link-store", "api"]
+    assert wanted(load(environ)) == ["worker-links", "link-store", "api", "broadcast"]
 
 
 def test_a_feed_runs_where_there_is_one() -> None:

@@ -1,0 +1,86 @@
+"""The Postman collection against the code: every endpoint that weir has is in it, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from infra.cli.broadcast import ROUTES
+from infra.config import PORTS, load
+
+ROOT = Path(__file__).parents[2]
+COLLECTION: dict[str, Any] = json.loads((ROOT / "docs/postman/weir.postman_collection.json").read_text())
+VARIABLES: dict[str, str] = {variable["key"]: variable["value"] for variable in COLLECTION["variable"]}
+#: Which port the HTTP routes of each file are on.
+SERVERS = {
+    "consumers/links_api.py": "api",
+    "streams/engine/endpoint.py": "worker",
+    "producers/feed_server.py": "feed",
+}
+
+
+def requests() -> Iterator[dict[str, Any]]:
+    for folder in COLLECTION["item"]:
+        for item in folder["item"]:
+            yield item["request"]
+
+
+def declared() -> dict[str, set[str]]:
+    """Every route in the code, by the port it is on: a regular expression where it has variable parts."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for package in ("producers", "streams", "consumers", "infra"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith(("add_get", "add_route")):
+                    [route] = [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
+                    port = SERVERS[str(path.relative_to(ROOT))]
+                    found[port].add(re.sub(r"\{\w+:(.*?)\}", r"\1", str(route)))
+    for port, paths in ROUTES.items():
+        found[port] |= {path for group in paths for path in group}
+    return found
+
+
+def test_its_paths_are_the_routes_of_the_code() -> None:
+    routes = declared()
+    listed: dict[str, set[str]] = defaultdict(set)
+    for request in requests():
+        port = request["url"]["port"].strip("{}").removesuffix("_port")
+        path = "/" + "/".join(request["url"]["path"])
+        matching = {route for route in routes[port] if re.fullmatch(route, path)}
+        assert matching, f"{port} has no {path}"
+        listed[port] |= matching
+    assert listed == routes
+
+
+def test_who_sends_says_who_it_is_and_nobody_else() -> None:
+    sending = {(port, path) for port, (paths, _) in ROUTES.items() for path in paths}
+    for request in requests():
+        place = (request["url"]["port"].strip("{}").removesuffix("_port"), "/" + "/".join(request["url"]["path"]))
+        assert ("auth" in request) == (place in sending), place
+
+
+def test_its_variables_are_those_that_it_uses_with_weirs_defaults() -> None:
+    text = json.dumps(COLLECTION["item"])
+    assert set(re.findall(r"\{\{(\w+)\}\}", text)) == VARIABLES.keys()
+    config = load({})
+    for port in PORTS:
+        if f"{port}_port" in VARIABLES:
+            assert VARIABLES[f"{port}_port"] == str(getattr(config, f"{port}_port"))
+    assert (VARIABLES["user"], VARIABLES["password"]) == (config.broadcast_user, config.broadcast_password)
+
+
+def test_an_address_says_the_same_as_its_parts() -> None:
+    for request in requests():
+        url = request["url"]
+        enabled = "&".join(f"{q['key']}={q['value']}" for q in url.get("query", []) if not q.get("disabled"))
+        whole = f"{url['protocol']}://{url['host'][0]}:{url['port']}/{'/'.join(url['path'])}"
+        assert url["raw"] == whole + (f"?{enabled}" if enabled else "")
+
+
+def test_the_file_says_that_it_is_of_format_2_1() -> None:
+    assert COLLECTION["info"]["schema"].endswith("/collection/v2.1.0/collection.json")

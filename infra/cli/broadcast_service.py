@@ -47,7 +47,7 @@ async def serve(config: Config) -> None:
 
     try:
         await sending_side.open_patiently(listener, status)
-        await receiving_side.opened(broadcaster, status)
+        await receiving_side.open_patiently(broadcaster, status)
         for port, server in servers.items():
             await server.start(config.host, port)
         _log.info("broadcast.running", ports=list(servers))
@@ -72,7 +72,7 @@ async def _tell(config: Config, status: StatusFile, listener: Listener, broadcas
     said: object = None
     while True:
         taken, handed = listener.facts(), broadcaster.facts()
-        facts = {
+        facts: dict[str, str | int | float | bool | None] = {
             **ports,
             "senders": taken["senders"],
             "taken": taken["messages"],

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
-from infra import kafka, log
+from infra import kafka
 from infra.config import Config
-from infra.errors import WeirError
+from infra.errors import RetryableError, WeirError
 from infra.threads import in_daemon
 from schemas.broadcast import BINARY, FRAME_HEADER
 from schemas.topic import MIB
@@ -30,6 +30,8 @@ MAX_BYTES = 64 * MIB
 PATIENCE = 2.0
 #: Seconds between two looks at what Kafka has acknowledged; rarer where nothing moves.
 _LOOK, _RARE_LOOK = 0.002, 0.05
+#: Seconds between two looks at how the topic is set up.
+_WATCH = 5.0
 #: Bytes of one record on top of key and value, at most: its batch's header, its own, and `weir.frame`.
 _OVERHEAD = 128
 #: A batch is refused whole, with the good that is in it: it must be far below what any topic allows for one message.
@@ -38,8 +40,6 @@ _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 #: Told what became of one message: None where Kafka has it, else why not.
 Fate = Callable[[str | None], None]
-
-_log = log.get("listener")
 
 
 class BroadcastWriter:
@@ -60,7 +60,6 @@ class BroadcastWriter:
         self._progress = time.monotonic()
         self._settled_all = asyncio.Event()
         self._settled_all.set()
-        self._reading_limit: asyncio.Task[None] | None = None
         self.is_held = self.is_silent = False
         self.partitions = 0
         self.limit = 0
@@ -69,6 +68,7 @@ class BroadcastWriter:
     async def open(self) -> None:
         """Makes the topic where it is missing. Raises KafkaUnavailableError; then it may be called again."""
         await in_daemon(lambda: kafka.ensure_topics(self._config, [BROADCAST], timeout=3))
+        self._admin = kafka.admin(self._config)
         self.partitions, self.limit = await in_daemon(self._describe)
         self._producer = kafka.producer(
             self._config,
@@ -146,8 +146,6 @@ class BroadcastWriter:
                 self.failed.set_exception(WeirError(f"nothing can be written any more: {kafka.translate(error)}"))
                 self._settled_all.set()
             return
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._reading_limit is None:
-            self._reading_limit = asyncio.ensure_future(self._read_limit())
         fate(f"Kafka: {error.str()}")
 
     def _turn(self) -> None:
@@ -172,22 +170,26 @@ class BroadcastWriter:
             self.is_held, self.is_silent = held, silent
             self._on_change()
 
+    async def watch(self) -> None:
+        """Follows what the topic takes, which may be changed while this runs; until cancelled.
+
+        Raises WeirError where the topic has other partitions now: a channel would go to two of them.
+        """
+        while True:
+            await asyncio.sleep(_WATCH)
+            try:
+                partitions, self.limit = await in_daemon(self._describe)
+            except RetryableError:
+                continue  # what is sent meanwhile finds out
+            if partitions != self.partitions:
+                raise WeirError(f"topic {self._topic} has {partitions} partitions now: its channels have moved")
+
     def _describe(self) -> tuple[int, int]:
         """How many partitions the topic has, and the longest batch of records that it takes. Blocks."""
-        client = kafka.admin(self._config)
         try:
-            partitions = len(client.list_topics(self._topic, timeout=3).topics[self._topic].partitions)
+            partitions = len(self._admin.list_topics(self._topic, timeout=3).topics[self._topic].partitions)
             resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
-            [described] = client.describe_configs([resource], request_timeout=3).values()
+            [described] = self._admin.describe_configs([resource], request_timeout=3).values()
             return partitions, int(described.result()["max.message.bytes"].value)
         except KafkaException as e:
             raise kafka.translate(e) from e
-
-    async def _read_limit(self) -> None:
-        """What the topic takes may have been lowered since."""
-        try:
-            _, self.limit = await in_daemon(self._describe)
-        except WeirError as e:
-            _log.warning("listener.limit_unknown", topic=self._topic, error=str(e))
-        finally:
-            self._reading_limit = None

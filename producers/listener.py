@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -26,13 +25,14 @@ FLUSH_TIMEOUT, CLOSE_TIMEOUT = 2.5, 1.5
 
 _KNOWN = {"channel", "ack"}
 _WAITING = msgspec.json.encode({"waiting": "Kafka does not answer"})
-_STOPPING = Refusal(503, "this listener is stopping", {"Retry-After": "1"})
+_NOT_READY = Refusal(503, "this listener starts or stops", {"Retry-After": "1"})
 
 _log = log.get("listener")
 
 
 class Listener:
     """Takes messages in on any number of servers' routes, checks who sends, and acknowledges where that is asked for.
+    Before `open` and after `close` senders get 503.
 
     While Kafka is away or behind, nothing is read from any sender. `clock` gives seconds, monotonic. Raises
     ConfigError where the credentials cannot be used, or are the known ones and others reach this machine.
@@ -45,9 +45,9 @@ class Listener:
         self._writer = BroadcastWriter(config, self._acknowledge, self._adjust)
         self._senders: set[Sender] = set()
         self._unsaid: set[Sender] = set()
-        self._stopping = self._silent = False
+        self._ready = self._silent = False
         self._messages = self._refused = 0
-        self._say_refused_from = -math.inf
+        self._warned: dict[str, float] = {}
 
     def routes(self, *paths: str) -> list[Route]:
         """The routes for senders."""
@@ -56,17 +56,28 @@ class Listener:
     async def open(self) -> None:
         """Makes the topic. Raises KafkaUnavailableError; then it may be called again."""
         await self._writer.open()
+        self._ready = True
 
     async def work(self) -> None:
         """Runs until cancelled. Raises WeirError where nothing can be written any more."""
-        await asyncio.shield(self._writer.failed)
+        watching = asyncio.ensure_future(self._writer.watch())
+        try:
+            await asyncio.wait([watching, self._writer.failed], return_when=asyncio.FIRST_COMPLETED)
+            for ended in (watching, self._writer.failed):
+                if ended.done():
+                    ended.result()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def close(self) -> None:
         """Reads no more, gives Kafka `FLUSH_TIMEOUT` seconds for what was read, and sends the last acknowledgements.
 
         The connections are open afterwards, and are the server's to close.
         """
-        self._stopping = True
+        if not self._ready:
+            return
+        self._ready = False
         self._adjust()
         if left := await self._writer.flush(FLUSH_TIMEOUT):
             _log.error("listener.left_behind", unacknowledged=left)
@@ -79,18 +90,19 @@ class Listener:
     def facts(self) -> dict[str, int]:
         """Figures for the status file."""
         facts = {"senders": len(self._senders), "messages": self._messages, "refused": self._refused}
-        return facts | {"unacknowledged": self._writer.pending}
+        return facts | {"unacknowledged": self._writer.pending if self._ready else 0}
 
     def _answer(self, request: Request) -> Handler | Refusal | Held:
-        if self._stopping:
-            return _STOPPING
+        if not self._ready:
+            return _NOT_READY
         verdict = self._auth.check(request.headers.get("authorization"), request.remote, self._clock())
         made: Handler | Refusal
         if verdict.status == 429:
             retry = {"Retry-After": str(verdict.retry_after)}
             return Refusal(429, "too many wrong credentials came from this address", retry)
         if verdict.status == 401:
-            _log.debug("listener.unauthorized", remote=request.remote, path=request.path)
+            if "authorization" in request.headers:
+                self._warn("listener.unauthorized", remote=request.remote, path=request.path)
             made = Refusal(401, "sending needs a user and a password (HTTP Basic)", CHALLENGE)
         else:
             made = self._sender(request.query)
@@ -114,7 +126,7 @@ class Listener:
     def joined(self, sender: Sender) -> None:
         """A sender's connection is open."""
         self._senders.add(sender)
-        if self._writer.is_held or self._stopping:
+        if self._writer.is_held or not self._ready:
             sender.hold(self._writer.is_silent)
 
     def left(self, sender: Sender) -> None:
@@ -128,11 +140,16 @@ class Listener:
             self._unsaid.add(sender)
 
     def refused(self, why: str) -> None:
-        """A message was not taken. Said in the log once a second at most."""
+        """A message was not taken."""
         self._refused += 1
-        if (now := self._clock()) >= self._say_refused_from:
-            self._say_refused_from = now + 1.0
-            _log.warning("listener.refused", messages=self._refused, last=why)
+        self._warn("listener.refused", messages=self._refused, last=why)
+
+    def _warn(self, event: str, **facts: object) -> None:
+        """What strangers can cause is said once a second at most."""
+        now = self._clock()
+        if now - self._warned.get(event, -1.0) >= 1.0:
+            self._warned[event] = now
+            _log.warning(event, **facts)
 
     # What the writer tells.
 
@@ -142,7 +159,7 @@ class Listener:
             sender.acknowledge()
 
     def _adjust(self) -> None:
-        held, silent = self._writer.is_held or self._stopping, self._writer.is_silent
+        held, silent = self._writer.is_held or not self._ready, self._writer.is_silent
         if silent != self._silent:
             self._silent = silent
             say = _log.warning if silent else _log.info

@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSMsgType, encode_basic_auth
-from confluent_kafka import Message, TopicPartition
+from aiohttp import ClientSession, TCPConnector, WSMsgType
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
+from broadcast_records import AUTH, acked, listening, read, sender, who
 from command import weir
 from feed_servers import until
 from infra import kafka
 from infra.config import Config
 from infra.status import read_all
 from producers import broadcast_writer
-from producers.listener import run
 from schemas.broadcast import BINARY, FRAME_HEADER, partition_of
 from schemas.topics import BROADCAST
-
-
-def who(user: str, password: str) -> dict[str, str]:
-    return {"Authorization": encode_basic_auth(user, password)}
-
-
-AUTH = who("user", "pwd")
-
-
-def read(config: Config, count: int) -> list[Message]:
-    """The records of the topic; fails where there are not `count`. In order within each partition."""
-    consumer = kafka.consumer(config, **{"auto.offset.reset": "earliest"})
-    try:
-        name = config.topic(BROADCAST.name)
-        partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(name, p), 10)[1] for p in partitions}
-        assert sum(ends.values()) == count
-        consumer.assign([TopicPartition(name, p, 0) for p in partitions])
-        found: list[Message] = []
-        while len(found) < count:
-            found += consumer.consume(count - len(found), 10)
-        return found
-    finally:
-        consumer.close()
 
 
 def alter(config: Config, max_message_bytes: int) -> None:
@@ -55,34 +29,6 @@ def alter(config: Config, max_message_bytes: int) -> None:
     admin = kafka.admin(config)
     for future in admin.incremental_alter_configs([resource]).values():
         future.result()
-
-
-@asynccontextmanager
-async def listening(config: Config) -> AsyncIterator[None]:
-    """A listener, running; ended in order with the block."""
-    work = asyncio.create_task(run(config))
-    try:
-        await until(lambda: any(s.name == "listener" and s.state == "running" for s in read_all(config)))
-        yield
-    finally:
-        work.cancel()
-        async with asyncio.timeout(5):
-            await asyncio.gather(work, return_exceptions=True)
-
-
-@asynccontextmanager
-async def sender(config: Config, query: str = "", path: str = "/websocket") -> AsyncIterator[ClientWebSocketResponse]:
-    url = f"http://{config.host}:{config.listener_port}{path}{query}"
-    async with ClientSession() as session, session.ws_connect(url, headers=AUTH, max_msg_size=0) as socket:
-        yield socket
-
-
-async def acked(socket: ClientWebSocketResponse, number: int) -> list[int]:
-    """What comes until message `number` is acknowledged: nothing but acknowledgements."""
-    numbers = [0]
-    while numbers[-1] < number:
-        numbers.append((await socket.receive_json(timeout=20))["ack"])
-    return numbers[1:]
 
 
 def play(main: Coroutine[Any, Any, None]) -> None:

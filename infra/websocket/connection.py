@@ -103,7 +103,7 @@ class Connection:
         #: Bytes that the kernel has not taken yet.
         self.waiting = 0
         #: Whether the peer has shown a sign of life since the server last looked, and for how many looks it has not.
-        self.heard = True
+        self.heard = False
         self.silent = 0
 
     @property
@@ -191,7 +191,7 @@ class Connection:
         """Ends a connection whose peer is silent: tries to say so, and does not wait long."""
         if self._state is _State.OPEN:
             self._drop_queue()
-            self._start_close(TOO_SLOW, reason, min(1.0, self._limits.closing))
+            self._start_close(TOO_SLOW, reason, min(0.5, self._limits.closing))
 
     def abort(self) -> None:
         """Ends it now."""

@@ -24,7 +24,7 @@ _ACCEPTS = 64
 _SEND_BUFFER = 128 << 10
 _READ = 64 << 10
 #: How often within the idle time the server looks for silent peers.
-_LOOKS = 4
+_LOOKS = 8
 _RETRY_AFTER = "5"
 
 _log = log.get("websocket")
@@ -75,6 +75,7 @@ class WebSocketServer:
         self._buffer = memoryview(bytearray(_READ))
         self._watch: asyncio.TimerHandle | None = None
         self._accepting = False
+        self._opened = 0
         self._empty = asyncio.Event()
         self.port = 0
 
@@ -196,6 +197,9 @@ class WebSocketServer:
     def opened(self, connected: socket.socket, request: Request, handler: Handler, early: bytes) -> None:
         """Takes over a socket whose handshake is done."""
         connection = Connection(connected, request, handler, self._limits, self._buffer, self._ended)
+        # Thousands that come at once must not be pinged at once for ever after.
+        self._opened += 1
+        connection.silent = self._opened % _LOOKS
         self._connections[connection] = None
         connection.start(early)
 

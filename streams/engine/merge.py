@@ -228,7 +228,9 @@ class Merge(Stage):
         first = max(before, through - EMPTY_WINDOWS * step)
         jumped_over = {w for w in {*self._table.windows(), *self._named} if before <= w < first}
         if self._announced_from is None or first > before:
-            self._announced_apart |= {*self._announced_and_not_gone(before), *jumped_over}
+            start = before if self._announced_from is None else self._announced_from
+            again = {w for w in touched if start <= w < before}  # also if gone with the very flush that has them
+            self._announced_apart |= {*self._announced_and_not_gone(before), *again, *jumped_over}
             self._announced_from = first
         self._open_from = through
         return jumped_over | set(range(first, through, step))

@@ -17,7 +17,7 @@ from schemas.times import from_rfc3339
 from streams.api import Avg, Count, Distinct, Emit, Max, Min, Quantiles, SessionWindows, Sum, TumblingWindows, Windowed
 from streams.engine.dataplane import PARTITIONS as PARTITIONS_AT_MOST
 from streams.engine.errors import EngineError
-from streams.engine.merge import RUNS, MergeState
+from streams.engine.merge import EMPTY_WINDOWS, RUNS, MergeState
 from streams.engine.transactions import METADATA
 from streams.testing import Harness
 
@@ -268,6 +268,20 @@ def test_metadata_of_many_partitions_fits_an_offset() -> None:
     times, runs = [1 << 41] * PARTITIONS_AT_MOST, [(-(10**6), 10**6)] * RUNS
     state = MergeState(128, times, times, 1 << 41, 1 << 41, 10**13, 10**14, 1 << 41, 10**13, runs, runs)
     assert len(msgspec.json.encode(state)) <= METADATA
+
+
+def test_a_closed_window_that_is_revised_by_the_flush_in_which_time_jumps_is_not_closed_again() -> None:
+    h = harness(pages(max_skew=10**9))
+    h.send("views", *view(0))
+    h.send("views", *view(65_000))
+    h.run()
+    h.crash("views", 0)
+    h.send("views", *view(30_000))
+    h.send("views", *view(3 * 24 * 3_600_000 - 20_000))
+    h.run()
+    closed = [value["window"]["start"] for value in h.values("page-windows")]
+    assert closed.count("2025-06-15T15:07:00Z") == 1
+    assert len(closed) == len(set(closed)) > EMPTY_WINDOWS
 
 
 def test_a_value_that_cannot_be_aggregated_goes_to_the_dead_letters_alone() -> None:

@@ -254,6 +254,22 @@ def test_senders_that_are_faster_than_kafka_are_slowed_down_and_lose_nothing(
         assert own == [b"%d" % message for message in range(2_000)]
 
 
+def test_a_small_message_does_not_overtake_a_large_one_for_which_there_is_no_room(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast_writer, "MAX_BYTES", 300_000)
+    messages = [noise(200_000) if number % 10 == 0 else b"%d" % number for number in range(200)]
+
+    async def main() -> None:
+        async with listening(config), sender(config, "?ack=1") as socket:
+            for message in messages:
+                await socket.send_bytes(message)
+            await acked(socket, 200)
+
+    play(main())
+    assert [m.value() for m in read(config, 200)] == messages
+
+
 def test_the_status_counts_what_happens(config: Config) -> None:
     async def main() -> None:
         async with listening(config), sender(config, "?ack=1") as socket:

@@ -204,7 +204,7 @@ class Merge(Stage):
         closings = []
         for window in sorted(closing | self._unannounced(touched)):
             own: Cells = self._table.cells(window) if window in self._table.windows() else {}
-            if window in closing:
+            if window in closing and own:
                 results.add(window, own, True)
             if self._job.closings is not None:
                 key, value = closed(window, window + self._windows.size, self._partition, self._outputs, len(own))

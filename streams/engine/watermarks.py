@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+#: About so many declarations wait at most for the horizon to follow them.
+PENDING = 1000
+
 
 class SourceWatermark:
     """One source partition's watermark and horizon, as its owner knows them. Both only ever rise."""
@@ -35,7 +38,8 @@ class SourceWatermark:
     def declare(self, watermark: int, clock_ms: int) -> None:
         """The partition is idle, and its owner says that event time has come to `watermark`."""
         self.declared = _most(self.declared, watermark)
-        self.pending.append((clock_ms, watermark))
+        if not self.pending or not 0 <= clock_ms - self.pending[-1][0] < self._retention // PENDING:
+            self.pending.append((clock_ms, watermark))
         while self.pending and self.pending[0][0] <= clock_ms - self._retention:
             self.horizon = _most(self.horizon, self.pending.popleft()[1])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.engine.watermarks import MergedWatermarks, SourceWatermark
+from streams.engine.watermarks import PENDING, MergedWatermarks, SourceWatermark
 
 
 def test_a_watermark_is_the_largest_timestamp_delivered() -> None:
@@ -35,3 +35,12 @@ def test_a_partition_not_heard_of_holds_every_window_open() -> None:
     assert merged.watermark is None
     merged.heard(1, 500, 400)
     assert (merged.watermark, merged.horizon) == (500, 400)
+
+
+def test_a_long_retention_takes_no_more_memory_than_a_short_one() -> None:
+    mark = SourceWatermark(100_000_000)
+    for now in range(0, 250_000_000, 10_000):
+        mark.declare(now, now)
+    assert len(mark.pending) <= PENDING + 1
+    assert mark.horizon is not None
+    assert 0 <= 150_000_000 - mark.horizon <= 200_000

@@ -7,9 +7,9 @@ milliseconds, and a worker that is behind flushes rarely until it has caught up.
 from __future__ import annotations
 
 #: While a task is behind, the linger grows to this many times what it is.
-GROWTH = 5.0
+GROWTH = 10.0
 #: It grows by this part of the time that the task has been behind.
-SHARE = 0.25
+SHARE = 0.5
 #: So few records since the last flush are written at once.
 FEW = 64
 #: More are written no sooner than this part of the linger after the last flush, though there is nothing to read.

@@ -38,7 +38,7 @@ def test_the_longer_it_is_behind_the_more_goes_into_one_flush() -> None:
     pace = Pace(LINGER)
     for now in (0.0, 1.0, 2.0, 3.0, 100.0):
         pace.handled(now, 10_000, drained=False)
-    assert [round(pace.linger(now), 3) for now in (0.5, 2.0, 100.0)] == [0.2, 0.5, GROWTH * LINGER]
+    assert [round(pace.linger(now), 3) for now in (0.5, 2.0, 100.0)] == [0.25, 1.0, GROWTH * LINGER]
     pace.handled(101.0, 1, drained=True)
     assert pace.linger(101.0) == LINGER
 

@@ -34,7 +34,7 @@ IDLE_S = 1.0
 
 class Slice(NamedTuple):
     """What an agent gets: records of one task, in offset order, that follow on offset `start` (where the slice before
-    ended: the log may have gaps); `drained` where nothing more was there at that moment.
+    ended: the log may have gaps); `drained` where nothing more was there at that moment, or hardly anything.
 
     `idle`, where the partition was found read to its high watermark: when that was asked (monotonic seconds), and the
     least watermark of the job's other source partitions (epoch ms; None where unknown).
@@ -81,7 +81,10 @@ class Reader:
             if self._view is not None:
                 self._catch_up_at_last()
             idle = {}
-        pieces = [self._slice(key, found, None, drained) for key, found in records.items()]
+        pieces = [
+            self._slice(key, found, None, drained and self._left(key, found[-1].offset()) < SLICE)
+            for key, found in records.items()
+        ]
         return pieces + [self._slice(key, [], said, True) for key, said in idle.items()]
 
     def _slice(
@@ -91,6 +94,11 @@ class Reader:
         if records:
             self._next[key] = records[-1].offset() + 1
         return Slice(self._current[key], start, records, idle, drained)
+
+    def _left(self, key: Partition, offset: int) -> int:
+        """How much the partition held beyond `offset` when it was last fetched from: librdkafka has less at hand."""
+        found = self._consumer.get_watermark_offsets(TopicPartition(self._config.topic(key[0]), key[1]), cached=True)
+        return 0 if found is None else found[1] - offset - 1
 
     def _take_over(self, tasks: Mapping[Partition, Task]) -> None:
         self._current, self._ended, self._asked = tasks, {}, {}

@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-unit chaos lint docs bench bench-peers bench-latency bench-memory bench-growth lock clean
+.PHONY: setup run test test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -25,6 +25,11 @@ test-unit: setup
 SEEDS ?= 1-20
 chaos: setup
 	PYTHONPATH=tests $(BIN)/python -m chaos.run $(SEEDS)
+
+# Autobahn's WebSocket test suite, which needs a Python 2.7 with pip: make autobahn PYTHON2=/path/to/python2.7
+PYTHON2 ?= python2.7
+autobahn: setup
+	$(BIN)/python tests/autobahn.py $(PYTHON2)
 
 lint: setup
 	$(BIN)/ruff format --check .

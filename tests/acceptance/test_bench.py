@@ -65,3 +65,10 @@ def test_growth_draws_what_it_prints(environ: dict[str, str], tmp_path: Path) ->
     assert [point["partitions"] for point in found["partitions"]] == [4]
     drawn = ElementTree.fromstring(plot.read_text()).iter("{http://www.w3.org/2000/svg}circle")
     assert len(list(drawn)) == 2 * 2
+
+
+def test_listener_stands_beside_an_echo_of_the_same_server(environ: dict[str, str]) -> None:
+    found = run(environ, "listener", "--seconds", "0.5", "--rounds", "1", "--connections", "2", "--window", "10")
+    assert set(found["messages_per_s"]) == {"echo", "listener", "picows"}
+    assert min(found["messages_per_s"].values()) > 0
+    assert found["listener_of_echo"] > 0

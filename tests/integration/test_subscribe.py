@@ -174,3 +174,12 @@ def test_the_known_password_is_refused_where_others_can_come(environ: dict[str, 
     done = weir(environ | {"WEIR_HOST": "0.0.0.0"}, "run", *service)
     assert done.returncode == 1
     assert b"WEIR_BROADCAST_PASSWORD" in done.stderr
+
+
+def test_up_runs_it_alone_without_postgres(environ: dict[str, str]) -> None:
+    nowhere = {"WEIR_POSTGRES": "postgresql://nobody@127.0.0.1:1/none"}
+    with started(environ | nowhere, "up", "--only", "broadcast") as up:
+        up.wait_for(lambda: any(b"Ctrl-C ends everything" in line for line in up.out))
+        send(environ, b"hi")
+        assert out(environ, "--last", "1", "--count", "1") == b"hi\n"
+        assert up.interrupt() == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition
 
 from command import COMMAND, PATIENCE_S, started, weir
 from infra import kafka
+from infra.cli.trim_holds import holds
 from infra.config import Config
 from infra.postgres import migrate
 from infra.topic_reader import TopicReader
@@ -32,8 +33,8 @@ def late(config: Config) -> Config:
     return config
 
 
-def produce(config: Config, topic: Topic, count: int, partition: int = 0) -> None:
-    for second in range(1, count + 1):
+def produce(config: Config, topic: Topic, number: int, partition: int = 0) -> None:
+    for second in range(1, number + 1):
         send(config, topic, CALL, second * 1000, partition)
 
 
@@ -168,12 +169,17 @@ def test_results_stay_from_where_a_job_restores_and_until_they_are_in_postgres(
     send(config, RELATIONS, b'{"parent":"p","child":"a"}', 1)
     call = b'{"source":"a","destination":"a"}'
     results = Results(config)
+    minutes = count(1)
+
+    def more_until_the_first_cannot_be_revised() -> bool:
+        minute = next(minutes)
+        send(config, COMMUNICATIONS, call, 60_000 * minute)
+        wait_until(lambda: results.merged == minute, 60)
+        return any(hold.offset for hold in holds(config, LINK_COUNTS, [0]) if "restores" in hold.why)
+
     with workers(environ, tmp_path) as running:
         running.start()
-        # A flush for every minute; after ten of them, the first cannot be revised any more.
-        for minute in range(1, 11):
-            send(config, COMMUNICATIONS, call, 60_000 * minute)
-            wait_until(partial(_merged, results, minute), 60)
+        wait_until(more_until_the_first_cannot_be_revised, 60)
         running.kill(running.running[0])
 
     refused = weir(environ, "trim", "link-counts", "--yes")
@@ -195,12 +201,9 @@ def test_results_stay_from_where_a_job_restores_and_until_they_are_in_postgres(
     assert weir(environ, "trim", "link-counts", "--yes", "--keep", str(int(keep) - 1)).returncode == 1
     with workers(environ, tmp_path) as running:  # it starts from what was left, and goes on
         running.start()
-        send(config, COMMUNICATIONS, call, 60_000 * 10)
-        wait_until(partial(_merged, results, 11), 60)
-
-
-def _merged(results: Results, count: int) -> bool:
-    return results.merged == count
+        before = results.merged
+        send(config, COMMUNICATIONS, call, 60_000 * next(minutes))
+        wait_until(lambda: results.merged == before + 1, 60)
 
 
 def test_where_postgres_is_away_results_stay(environ: dict[str, str], config: Config) -> None:

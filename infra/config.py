@@ -158,7 +158,11 @@ class Config:
     max_skew: int = _setting("5m", duration_ms, "how far ahead of the clock a timestamp may be")
     links_window: int = _setting("60s", duration_ms, "length of the links job's tumbling window")
     links_grace: int = _setting("5s", duration_ms, "how long after its end a window waits for late events")
-    links_retention: int = _setting("10m", duration_ms, "how long after its end a window can still be revised")
+    links_retention: int = _setting(
+        "10m",
+        duration_ms,
+        "how far behind the latest an event may be and still count; windows are kept that long after their end",
+    )
     links_linger: int = _setting("200ms", duration_ms, "longest time between two transactions under load")
     broadcast_user: str = _setting("user", str, "who may send a broadcast (HTTP Basic)")
     broadcast_password: str = _setting("pwd", _password, "the password of WEIR_BROADCAST_USER", secret=True)
@@ -303,6 +307,11 @@ def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
     config = Config(**given)
     if config.links_window <= 0:
         raise ConfigError("WEIR_LINKS_WINDOW must be longer than 0")
+    if config.links_retention < config.links_window + config.links_grace:
+        raise ConfigError(
+            "WEIR_LINKS_RETENTION must not be shorter than WEIR_LINKS_WINDOW and WEIR_LINKS_GRACE together: events of an "
+            "open window would be late"
+        )
     if config.links_retention > 6 * _UNITS["d"]:
         raise ConfigError("WEIR_LINKS_RETENTION must not exceed 6d: link-counts, which state is restored from, keeps 7")
     if config.max_skew > config.links_retention:

@@ -158,7 +158,9 @@ class Combine(Stage):
         new = self._new_windows(cells)
         tell_all = bool(new) or self._closing() > self._said
         mark, topic = self._source.mark, self._job.partials.name
-        shares = split(cells, self._job.starts, self._job.events, self._job.weigh, self._owners, self._outputs)
+        shares = split(
+            cells, self._job.starts, self._job.events, self._job.weigh, self._job.cut, self._owners, self._outputs
+        )
         for partition, share in enumerate(shares):
             if not tell_all and not share.events:
                 continue

@@ -61,7 +61,8 @@ class Context(Generic[S]):
         self._state, self._written = state, True
 
     def emit(self, topic: Topic, value: Any, key: str | bytes | None = None, timestamp: int | None = None) -> None:
-        """Writes a record: `value` as it is where it is bytes, else as JSON; the partition follows from the key.
+        """Writes a record: `value` as it is where it is bytes, a tombstone where it is None, else as JSON; its partition
+        follows from the key.
 
         `timestamp` (epoch ms) is the record's; None: the time at which it is written. Whoever reads the topic in event
         time wants `ctx.timestamp`; but a topic that is kept for a time forgets what is older than that.
@@ -73,9 +74,9 @@ class Context(Generic[S]):
             raise EngineError(
                 f"topic {topic.name} is not one of the job's outputs: {', '.join(self._limits) or 'none'}"
             )
-        raw = value if isinstance(value, bytes) else _json(value)
+        raw = value if value is None or isinstance(value, bytes) else _json(value)
         raw_key = key.encode() if isinstance(key, str) else key
-        if (size := len(raw) + len(raw_key or b"")) > limit:
+        if (size := len(raw or b"") + len(raw_key or b"")) > limit:
             raise PoisonError(Reason.TOO_LARGE, f"the record for {topic.name} has {size} bytes, more than {limit}")
         self._out.append(Produce(topic.name, raw, raw_key, timestamp=timestamp or 0))
 

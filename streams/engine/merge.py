@@ -16,6 +16,7 @@ from streams.engine.records import Batch, Bulk, Produce, Record, Stage
 from streams.engine.rows import cell_key, closed, state_bytes
 from streams.engine.tables import Cells, Table
 from streams.engine.watermarks import MergedWatermarks
+from streams.engine.window_runs import WindowRuns
 from streams.engine.windows import Windows
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Merge(Stage):
         self._named: set[int] = set()  # open windows that some output partition has cells for
         self._open_from: int | None = None  # before the first closing: the start of the earliest window heard of
         self._announced_from: int | None = None  # from here to _open_from every window was announced closed
-        self._announced_apart: set[int] = set()  # earlier ones that were: they closed before anyone had heard of them
+        self._announced_apart = WindowRuns(windows.advance)  # earlier ones that were: closed before heard of, for one
         self._first_offset: dict[int, int] = {}  # window start to the changelog offset its cells begin at, or earlier
         self._counted, self._born, self._through = 0, now, -1
         self._news = self._unsaid = False
@@ -96,9 +97,10 @@ class Merge(Stage):
         self._marks.watermarks, self._marks.horizons = state.watermarks, state.horizons
         self._open_from, self._announced_from = state.open_from, state.announced_from
         self._counted, self._born, self._through = state.counted, state.born, state.through
-        step = self._windows.advance
-        self._named = _windows(state.named, state.open_from or 0, step)
-        self._announced_apart = _windows(state.apart, state.announced_from or 0, step)
+        named = WindowRuns(self._windows.advance)
+        named.unpack(state.named, state.open_from or 0)
+        self._named = set(named)
+        self._announced_apart.unpack(state.apart, state.announced_from or 0)
         self.restore_from = state.restore_from
 
         if self._table.restore(metadata) and state.restore_from is not None:
@@ -159,8 +161,8 @@ class Merge(Stage):
             self._counted,
             self._born,
             self._through,
-            _runs(self._named, self._open_from or 0, self._windows.advance),
-            _runs(self._announced_apart, self._announced_from or 0, self._windows.advance),
+            WindowRuns(self._windows.advance, self._named).packed(self._open_from or 0, RUNS),
+            self._announced_apart.packed(self._announced_from or 0, RUNS),
         )
         metadata = write_metadata(state)
         self._table.flush(metadata)
@@ -230,26 +232,22 @@ class Merge(Stage):
         if self._announced_from is None or first > before:
             start = before if self._announced_from is None else self._announced_from
             again = {w for w in touched if start <= w < before}  # also if gone with the very flush that has them
-            self._announced_apart |= {*self._announced_and_not_gone(before), *again, *jumped_over}
+            if self._announced_from is not None:
+                self._announced_apart.add(self._announced_from, before)
+            for window in again | jumped_over:
+                self._announced_apart.add(window, window + step)
             self._announced_from = first
         self._open_from = through
         return jumped_over | set(range(first, through, step))
-
-    def _announced_and_not_gone(self, before: int) -> range:
-        """The windows from `_announced_from` to `before` that are not forgotten."""
-        if self._announced_from is None:
-            return range(0)
-        step = self._windows.advance
-        gone = max(0, self._gone_through() - self._windows.size + 1 - self._announced_from)
-        return range(self._announced_from + -(-gone // step) * step, before, step)
 
     def _unannounced(self, touched: set[int]) -> set[int]:
         """Windows that were closed before anyone had heard of them: they are announced with their first cells."""
         start = self._announced_from
         if start is None:
             return set()
-        new = {window for window in touched if window < start} - self._announced_apart
-        self._announced_apart |= new
+        new = {window for window in touched if window < start and window not in self._announced_apart}
+        for window in new:
+            self._announced_apart.add(window, window + self._windows.advance)
         return new
 
     def _gone_through(self) -> int:
@@ -265,25 +263,8 @@ class Merge(Stage):
         for window in [w for w in self._table.windows() if w + size <= gone]:
             self._table.drop(window)
             self._first_offset.pop(window, None)
-        self._announced_apart = {w for w in self._announced_apart if w + size > gone}
+        self._announced_apart.drop_before(gone - size + 1)
         self._named = {w for w in self._named if not self._closed(w)}
-
-
-def _runs(windows: Iterable[int], base: int, step: int) -> list[tuple[int, int]]:
-    """Window starts as runs of neighbours, the latest RUNS of them: [windows from `base` to its first, its length]."""
-    runs: list[tuple[int, int]] = []
-    for window in sorted(windows):
-        number = (window - base) // step
-        if runs and number == sum(runs[-1]):
-            runs[-1] = runs[-1][0], runs[-1][1] + 1
-        else:
-            runs.append((number, 1))
-    return runs[-RUNS:]
-
-
-def _windows(runs: Iterable[tuple[int, int]], base: int, step: int) -> set[int]:
-    """What `_runs` was given."""
-    return {base + (first + n) * step for first, length in runs for n in range(length)}
 
 
 class _Results:

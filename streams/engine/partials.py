@@ -97,11 +97,13 @@ def split(
     starts: Callable[[int], Sequence[int]],
     events: Callable[[Iterable[Any]], int],
     weigh: Callable[[Any], int] | None,
+    cut: Callable[[Any], Iterable[Any]] | None,
     owners: Owners,
     partitions: int,
 ) -> list[Share]:
     """Each output partition's share of `cells`, which are pane start to key to plain state. `starts` gives the windows
-    of a pane, `events` how many events are in plain states, `weigh` the weight of one; None: all weigh 1.
+    of a pane, `events` how many events are in plain states, `weigh` the weight of one; None: all weigh 1. `cut` makes
+    several of a plain state that may be too large for one partial; None: none is.
     """
     shares = [Share() for _ in range(partitions)]
     for pane in sorted(cells):
@@ -109,8 +111,13 @@ def split(
         values: list[list[Any]] = [[] for _ in range(partitions)]
         for key, value in cells[pane].items():
             partition = owners[key]
-            keys[partition].append(key)
-            values[partition].append(value)
+            if cut is None:
+                keys[partition].append(key)
+                values[partition].append(value)
+            else:
+                parts = list(cut(value))
+                keys[partition] += [key] * len(parts)
+                values[partition] += parts
         for partition, share in enumerate(shares):
             if keys[partition]:
                 share.events += events(values[partition])

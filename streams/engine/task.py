@@ -149,17 +149,23 @@ class Task:
         wait = self._pace.due(now, self.stage.patient)
         if wait <= 0:
             self._want()
-        elif self._due is None:
-            self._due = asyncio.get_running_loop().call_later(wait, self._want)
+        else:
+            loop = asyncio.get_running_loop()
+            if self._due is None or self._due.when() > loop.time() + wait:
+                self._cancel()
+                self._due = loop.call_later(wait, self._want)
         if now - self._flushed >= self._longest:
             await self._free.wait()  # the last commit takes long: do not pile up what cannot be written
 
     def _want(self) -> None:
         """Asks for a flush."""
+        self._cancel()
+        self._wanted.set()
+
+    def _cancel(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        self._wanted.set()
 
     def committed(self, read: Callable[[], T]) -> asyncio.Future[T]:
         """What `read` gives at a moment up to which all is committed, as soon as that is so: now, or it reads when the

@@ -22,6 +22,7 @@ from streams.engine.job import Tally, TaskTopic, View
 from streams.engine.ledger import Routed
 from streams.engine.merge import Merge, MergeState
 from streams.engine.metadata import read_metadata
+from streams.engine.partials import ROOM
 from streams.engine.records import Record, Stage
 from streams.engine.rows import State, Write, read_state, writer
 from streams.engine.screen import Screen
@@ -93,12 +94,18 @@ class Windowed:
             raise ValueError(f"job {self.name}: only counts can be read from results")
         if self.closings is not None and isinstance(self.windows, SessionWindows):
             raise ValueError(f"job {self.name}: sessions close one by one, so there are no closings")
-        if self.windows.retention < self.windows.grace:
-            raise ValueError(f"job {self.name}: a window must be kept for its grace at least")
+        if self.write is None and (clashes := self._clashes()):
+            raise ValueError(f"job {self.name}: results cannot have two fields of one name: {', '.join(clashes)}")
         if self.store not in STORES:
             raise ValueError(f"job {self.name}: there is no store {self.store!r}")
         if self.store != "memory" and isinstance(self.windows, SessionWindows):
             raise ValueError(f"job {self.name}: sessions are kept in memory")
+
+    def _clashes(self) -> list[str]:
+        """The names that a result as `writer` writes it would have twice."""
+        own = ["window", "final", *(["key"] if self.key is None or callable(self.key) else self.key)]
+        names = [*own, *(self.aggregates or ["count"])]
+        return sorted({name for name in names if names.count(name) > 1})
 
     @cached_property
     def decoder(self) -> Decoder[Any]:
@@ -157,6 +164,24 @@ class Windowed:
         if isinstance(self.windows, SessionWindows):
             return lambda sessions: sum(weight(one) for _, _, one in sessions)
         return weight if self.aggregates else None
+
+    @cached_property
+    def cut(self) -> Callable[[Any], Iterable[Any]] | None:
+        """Makes lists of sessions that fit a partial of a long one; stage two has them as one again."""
+        if not isinstance(self.windows, SessionWindows):
+            return None
+        weight = self.aggregation.weight
+
+        def cut(sessions: list[Any]) -> Iterable[list[Any]]:
+            begin = total = 0
+            for at, (_, _, one) in enumerate(sessions):
+                if total and total + weight(one) > ROOM:
+                    yield sessions[begin:at]
+                    begin, total = at, 0
+                total += weight(one)
+            yield sessions[begin:]
+
+        return cut
 
     @property
     def emits_on_close(self) -> bool:

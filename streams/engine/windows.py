@@ -48,11 +48,18 @@ class Windows(Protocol):
 
 @dataclass(frozen=True)
 class TumblingWindows:
-    """Windows [start, start + size), each event in exactly one."""
+    """Windows [start, start + size), each event in exactly one.
+
+    `grace`: how long after its end a window stays open. `retention`: how far behind the latest an event may be and
+    still count, and so how long a window is kept after its end. Raises ValueError for what is no window.
+    """
 
     size: int
     grace: int
     retention: int
+
+    def __post_init__(self) -> None:
+        _check(self.size, self.grace, self.retention)
 
     @property
     def advance(self) -> int:
@@ -79,7 +86,10 @@ class TumblingWindows:
 
 @dataclass(frozen=True)
 class HoppingWindows:
-    """Windows [start, start + size), one starting every `advance` ≤ size: each event in size / advance of them."""
+    """Windows [start, start + size), one starting every `advance` ≤ size: each event in size / advance of them.
+
+    The rest is as in `TumblingWindows`.
+    """
 
     size: int
     advance: int
@@ -87,7 +97,8 @@ class HoppingWindows:
     retention: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.advance <= self.size:
+        _check(self.size, self.grace, self.retention)
+        if not isinstance(self.advance, int) or not 0 < self.advance <= self.size:
             raise ValueError(f"windows of {self.size} ms cannot start every {self.advance} ms")
 
     @property
@@ -117,11 +128,17 @@ class HoppingWindows:
 
 @dataclass(frozen=True)
 class SessionWindows:
-    """A session per key: events that are at most `gap` apart. It spans its first to its last event, both included."""
+    """A session per key: events that are at most `gap` apart. It spans its first to its last event, both included.
+
+    The rest is as in `TumblingWindows`.
+    """
 
     gap: int
     grace: int
     retention: int
+
+    def __post_init__(self) -> None:
+        _check(self.gap, self.grace, self.retention)
 
     def open_from(self, watermark: int) -> int:
         """A session that ends before this is closed: no event that would prolong it is in grace any more."""
@@ -129,6 +146,13 @@ class SessionWindows:
 
     def late_before(self, watermark: int) -> int:
         return watermark - self.retention
+
+
+def _check(length: int, grace: int, retention: int) -> None:
+    if not all(isinstance(one, int) for one in (length, grace, retention)):
+        raise ValueError("windows are whole milliseconds long")
+    if length <= 0 or grace < 0 or retention < grace:
+        raise ValueError(f"windows of {length} ms with {grace} ms of grace cannot be kept for {retention} ms")
 
 
 def _aligned(time: int, step: int) -> int:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from page_views import KINDS, VIEWS, pages
 
 from schemas.times import from_rfc3339
-from streams.api import Avg, Count, Distinct, Emit, Max, Min, Quantiles, SessionWindows, Sum, TumblingWindows, Windowed
+from streams.api import Avg, Count, Distinct, Emit, Max, Min, Quantiles, SessionWindows, Sum, Windowed
+from streams.engine import partials, windowed
 from streams.engine.dataplane import PARTITIONS as PARTITIONS_AT_MOST
 from streams.engine.errors import EngineError
 from streams.engine.merge import EMPTY_WINDOWS, RUNS, MergeState
@@ -313,10 +314,25 @@ def test_a_key_too_long_to_travel_goes_to_the_dead_letters() -> None:
         ({"windows": KINDS["session"], "closings": VIEWS}, "sessions close one by one"),
         ({"store": "tape"}, "no store 'tape'"),
         ({"source": pages().partials}, "no type to decode"),
-        ({"windows": TumblingWindows(60_000, 5_000, 4_999)}, "kept for its grace"),
+        ({"aggregates": {"page": Count()}}, "two fields of one name: page"),
+        ({"aggregates": {"final": Count()}}, "two fields of one name: final"),
         ({"read": lambda record: None, "aggregates": AGGREGATES}, "only counts"),
     ],
 )
 def test_a_job_that_cannot_work_is_refused_where_it_is_declared(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         dataclasses.replace(pages(), **change)
+
+
+def test_more_sessions_of_one_key_than_a_partial_holds_go_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowed, "ROOM", 3)
+    monkeypatch.setattr(partials, "ROOM", 3)
+    h = harness(pages("session"))
+    for n in range(10):
+        h.send("views", *view(n * 30_000))
+    h.process("views", 0)
+    h.flush("views", 0)
+    assert len(h.records("page-partials")) == 4
+    h.run()
+    assert sorted(value["count"] for value in cells(h).values()) == [1] * 10
+    assert h.counted == 10

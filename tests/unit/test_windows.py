@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.engine.windows import HoppingWindows, TumblingWindows
+from streams.engine.windows import HoppingWindows, SessionWindows, TumblingWindows
 
 MINUTE = TumblingWindows(size=60_000, grace=5_000, retention=600_000)
 times = st.integers(min_value=0, max_value=1 << 42)
@@ -37,6 +37,13 @@ def test_hopping_by_the_whole_size_is_tumbling(watermark: int, size: int) -> Non
 def test_windows_that_would_leave_gaps_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot start every"):
         HoppingWindows(10, 11, 0, 0)
+
+
+@pytest.mark.parametrize(("size", "grace", "retention"), [(0, 0, 0), (10, -1, 0), (10, 5, 4), (10.0, 0, 0)])
+def test_what_is_no_window_is_refused(size: int, grace: int, retention: int) -> None:
+    for kind in (TumblingWindows, SessionWindows):
+        with pytest.raises(ValueError, match="windows"):
+            kind(size, grace, retention)
 
 
 def test_a_window_closes_once_the_watermark_passes_its_end_plus_grace() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, WSMsgType
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions
 
 from broadcast_records import AUTH, acked, listening, read, sender, who
 from command import weir
@@ -18,7 +18,9 @@ from infra import kafka
 from infra.config import Config
 from infra.status import read_all
 from producers import broadcast_writer
+from producers.listener import run
 from schemas.broadcast import BINARY, FRAME_HEADER, partition_of
+from schemas.errors import WeirError
 from schemas.topics import BROADCAST
 
 
@@ -268,6 +270,19 @@ def test_a_small_message_does_not_overtake_a_large_one_for_which_there_is_no_roo
 
     play(main())
     assert [m.value() for m in read(config, 200)] == messages
+
+
+def test_a_topic_that_is_given_more_partitions_ends_the_listener_since_channels_move(config: Config) -> None:
+    async def main() -> None:
+        work = asyncio.create_task(run(config))
+        await until(lambda: [s.state for s in read_all(config)] == ["running"])
+        admin = kafka.admin(config)
+        for future in admin.create_partitions([NewPartitions(config.topic(BROADCAST.name), 9)]).values():
+            future.result()
+        with pytest.raises(WeirError, match="9 partitions now"):
+            await work
+
+    play(main())
 
 
 def test_the_status_counts_what_happens(config: Config) -> None:

@@ -22,8 +22,9 @@ from schemas.topics import BROADCAST
 #: How long Kafka has for an answer, in seconds.
 _PATIENCE = 5.0
 _POLL = 0.1
-#: Records handed over at once at most, and how many such batches may wait for the event loop.
+#: Records read at once at most; bytes handed over at once, about; how many such batches may wait for the event loop.
 _MOST = 2_000
+_BATCH = 64 << 10
 _AHEAD = 4
 #: Of each partition, so many of the latest records are read into memory first, for so many seconds at most.
 _BACKLOG = 10_000
@@ -39,7 +40,7 @@ Edges = dict[int, tuple[int, int]]
 
 @dataclass
 class Batch:
-    """What was read: in order, and where a partition had to go on from another offset (`restarts`), empty before it."""
+    """What was read, in order; or from where partitions had to go on because records are lost (`restarts`)."""
 
     entries: list[Entry] = field(default_factory=list)
     restarts: dict[int, int] = field(default_factory=dict)
@@ -185,14 +186,19 @@ class LiveReader:
         try:
             while not self._stopped.is_set():
                 entries, lost = self._reader.read(_POLL, _MOST)
-                batch = Batch(entries, self._restart(lost) if lost else {})
-                if entries or batch.restarts:
-                    self._room.acquire()
-                    self._loop.call_soon_threadsafe(self._deliver, batch)
+                for part in portions(entries, _BATCH):
+                    self._hand_over(Batch(part))
+                if lost:
+                    self._hand_over(Batch(restarts=self._restart(lost)))
             self._reader.close()
         except Exception as e:  # noqa: BLE001 - handed to the one who runs the broadcaster
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._failed, e)
+
+    def _hand_over(self, batch: Batch) -> None:
+        self._room.acquire()
+        if not self._stopped.is_set():
+            self._loop.call_soon_threadsafe(self._deliver, batch)
 
     def _restart(self, lost: list[int]) -> dict[int, int]:
         """Goes on at the earliest record there is, in the partitions where records were deleted."""
@@ -291,6 +297,20 @@ class History:
 
     def _is_past(self, partition: int, offset: int) -> bool:
         return self._reader.positions[partition] >= offset or partition in self._reader.at_end
+
+
+def portions(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
+    """The entries in parts of about `most` bytes: each write takes one, and its size is what a queue has to hold."""
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        part.append(entry)
+        size += len(entry.data)
+        if size >= most:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def suffixes(found: Iterable[tuple[int, int, int]], count: int, ends: Mapping[int, int]) -> dict[int, int]:

@@ -31,6 +31,9 @@ from schemas.topics import BROADCAST
 PATHS = ("/websocket", "/ws/broadcast", "/ws/broadcaster")
 #: After so many writes the event loop has its turn.
 _WRITES = 256
+#: How long a batch is held back at most for subscribers whose queue is half full, in seconds, and how often.
+_PAUSE = 0.002
+_PAUSES = 10
 #: How often the topic's edges are looked at, in seconds: for what was trimmed, and whether Kafka answers.
 _LOOK = 5.0
 #: Seconds that subscribers have for the closing handshake when the service stops.
@@ -57,6 +60,7 @@ class Broadcaster:
         self._messages = 0
         self._away = False
         self._stopping = False
+        self._half = config.broadcast_queue // 2
 
     def routes(self, *paths: str) -> list[Route]:
         """The routes for subscribers."""
@@ -175,6 +179,7 @@ class Broadcaster:
                 if batch.entries:
                     await self._fan_out(batch)
             self._reader.taken()
+            await self._let_read()
 
     async def _fan_out(self, batch: Batch) -> None:
         """To all that are live now; who goes live from now on has had the batch from memory."""
@@ -190,6 +195,14 @@ class Broadcaster:
                 writes += 1
                 if writes % _WRITES == 0:
                     await asyncio.sleep(0)
+
+    async def _let_read(self) -> None:
+        """Where more waits to be handed out already, those who read get the time to: it is our pace, not theirs."""
+        await asyncio.sleep(0)
+        for _ in range(_PAUSES):
+            if self._batches.empty() or all(s.connection.waiting <= self._half for s in self._live):
+                return
+            await asyncio.sleep(_PAUSE)
 
     def _restart(self, restarts: Mapping[int, int]) -> None:
         """Records are lost that nobody has read. Whoever is connected has to hear of it, and comes again."""

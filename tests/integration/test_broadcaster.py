@@ -266,6 +266,21 @@ def test_a_slow_subscriber_is_closed_and_the_others_get_everything(config: Confi
     run(main())
 
 
+def test_a_flood_from_kafka_closes_nobody_who_reads(config: Config, sender: Sender) -> None:
+    messages = [f"{n:06}".ljust(1_000, ".") for n in range(20_000)]
+    config = dataclasses.replace(config, broadcast_queue=200_000)
+
+    async def main() -> None:
+        async with broadcasting(config, Limits.of(config)) as running:
+            clients = [await running.subscribe() for _ in range(3)]
+            sending = asyncio.create_task(asyncio.to_thread(sender.send, *messages))
+            for got in await asyncio.gather(*(client.texts(len(messages)) for client in clients)):
+                assert got == messages
+            await sending
+
+    run(main())
+
+
 def test_who_never_reads_is_gone_also_when_little_is_sent(config: Config, sender: Sender) -> None:
     async def main() -> None:
         async with broadcasting(config, Limits(idle=0.4)) as running:

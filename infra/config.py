@@ -309,8 +309,8 @@ def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
         raise ConfigError("WEIR_LINKS_WINDOW must be longer than 0")
     if config.links_retention < config.links_window + config.links_grace:
         raise ConfigError(
-            "WEIR_LINKS_RETENTION must not be shorter than WEIR_LINKS_WINDOW and WEIR_LINKS_GRACE together: events of an "
-            "open window would be late"
+            "WEIR_LINKS_RETENTION must not be shorter than WEIR_LINKS_WINDOW and WEIR_LINKS_GRACE together: "
+            "events of an open window would be late"
         )
     if config.links_retention > 6 * _UNITS["d"]:
         raise ConfigError("WEIR_LINKS_RETENTION must not exceed 6d: link-counts, which state is restored from, keeps 7")

@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth lock clean
+.PHONY: setup run test test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -59,6 +59,12 @@ bench-memory: setup
 
 bench-growth: setup
 	$(BIN)/python -m benchmarks.growth --plot docs/explanation/growth.svg
+
+bench-broadcast: setup
+	$(BIN)/python -m benchmarks.broadcast
+	$(BIN)/python -m benchmarks.broadcast --never-read 1
+	$(BIN)/python -m benchmarks.broadcast --kill
+	$(BIN)/python -m benchmarks.broadcast --sustain
 
 setup: $(READY)
 

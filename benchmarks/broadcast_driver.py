@@ -41,7 +41,7 @@ _decode = msgspec.json.Decoder(Envelope).decode
 class Subscriber:
     """One connection, and what it has received: `next` is the number that has to come now."""
 
-    __slots__ = ("first", "lost", "next", "out", "position", "received", "rest", "socket", "twice")
+    __slots__ = ("first", "lost", "next", "position", "received", "rest", "socket", "twice")
 
     def __init__(self) -> None:
         self.socket: socket.socket | None = None
@@ -52,12 +52,10 @@ class Subscriber:
 
 
 class Driver:
-    def __init__(self, url: str, silent: int, resume: bool) -> None:
+    def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        self._silent = silent
-        self._resume = resume
         self._epoll = select.epoll()
         self._by_fd: dict[int, Subscriber] = {}
         self._buffer = bytearray(_READ)
@@ -184,7 +182,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=20.0)
     parser.add_argument("--resume", action="store_true")
     a = parser.parse_args()
-    driver = Driver(a.url, a.never_read, a.resume)
+    driver = Driver(a.url)
     subscribers = [Subscriber() for _ in range(a.subscribers)]
     for subscriber in subscribers:
         driver.connect(subscriber)

@@ -13,13 +13,13 @@ import msgspec
 from consumers import subscriptions
 from consumers.broadcast_log import BroadcastLog
 from consumers.broadcast_source import Batch, History, LiveReader
-from consumers.catch_up import CatchUp, Follower
+from consumers.catch_up import CatchUp, Follower, check_partitions
 from consumers.fan_out import FanOut
 from consumers.subscriptions import Subscription
 from infra import kafka, log
 from infra.backoff import Backoff
 from infra.config import Config
-from infra.errors import KafkaUnavailableError, RetryableError, WeirError
+from infra.errors import KafkaUnavailableError, RetryableError
 from infra.status import StatusFile
 from infra.threads import in_daemon
 from infra.websocket import Connection, Handler, Limits, Refusal, Request, Route, WebSocketServer
@@ -225,8 +225,7 @@ class Broadcaster:
                 if self._away:
                     _log.info("broadcaster.goes_on", subscribers=len(self._subscribers))
                 self._away = False
-                if edges.keys() != self._memory.next.keys():
-                    raise WeirError(f"topic broadcast has {len(edges)} partitions now: its channels have moved")
+                check_partitions(self._memory, edges)
                 self._memory.trim({partition: low for partition, (low, _) in edges.items()})
             await asyncio.sleep(_LOOK)
 

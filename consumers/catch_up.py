@@ -19,7 +19,7 @@ from consumers.broadcast_log import BroadcastLog, Wish, wanted
 from consumers.broadcast_source import Edges, History
 from consumers.subscriptions import Subscription, start_of
 from infra import log
-from infra.errors import KafkaUnavailableError, OffsetLostError
+from infra.errors import KafkaUnavailableError, OffsetLostError, WeirError
 from infra.threads import in_daemon
 from infra.websocket import Connection
 
@@ -51,6 +51,12 @@ class Follower(Protocol):
 
     def greet(self, position: Mapping[int, int], recovered: bool) -> None:
         """Sends the hello, where it was asked for."""
+
+
+def check_partitions(memory: BroadcastLog, edges: Edges) -> None:
+    """Raises WeirError where the topic has other partitions than at the start: its channels are elsewhere then."""
+    if edges.keys() != memory.next.keys():
+        raise WeirError(f"topic broadcast has {len(edges)} partitions now, and had {len(memory.next)}: start again")
 
 
 class CatchUp:
@@ -156,6 +162,7 @@ class CatchUp:
     async def _round(self) -> None:
         """One read for the first that waits and all that lack about as much."""
         edges = await in_daemon(self._history.edges)
+        check_partitions(self._memory, edges)
         self._behind = [follower for follower in self._behind if follower.connection.is_open]
         older: dict[object, dict[int, int]] = {}
         for follower in self._behind:

@@ -1,12 +1,12 @@
 """One message to thousands: latency, what is lost, the highest rate, memory, and what breaks do, on one broadcaster.
 
     python -m benchmarks.broadcast [--subscribers 5000] [--rate 10] [--seconds 20] [--never-read 1] [--kill]
-    python -m benchmarks.broadcast --sustain [--limit-ms 250] [--seconds 5]
+    python -m benchmarks.broadcast --sustain [--limit-ms 250] [--seconds 10]
     python -m benchmarks.broadcast --bare weir picows aiohttp [--rate 10]
 
 Messages of 256 bytes are written to Kafka at their times, acknowledged by all; `weir run broadcaster` hands them out,
-and one process (benchmarks/broadcast_driver.py) is all subscribers, on the same cores. A latency is from just before a
-message is given to the producer to when the subscriber has read it.
+and one process (benchmarks/broadcast_driver.py) is all subscribers, on the same cores. A latency is from when a
+message is due to when the subscriber has read it.
 
 `--never-read 1`: so many per cent more subscribers that read nothing. `--kill`: the broadcaster is killed half way and
 started again; the subscribers resume. `--sustain`: the rate is raised until p99 is over the limit or something is
@@ -41,7 +41,7 @@ SIZE = 256
 #: What no channel has; the default channel is in this partition.
 PARTITION = 0
 #: How far the rate is raised at each step of `--sustain`.
-STEP = 1.25
+STEP = 1.4
 BARE = ("weir", "picows")
 
 
@@ -131,11 +131,12 @@ def send(config: Config, writer: Producer, rate: float, messages: int) -> thread
     topic = config.topic("broadcast")
 
     def work() -> None:
-        start = time.monotonic()
+        start_ns = time.time_ns()
         for number in range(messages):
-            if (wait := start + number / rate - time.monotonic()) > 0:
-                time.sleep(wait)
-            writer.produce(topic, stamp(number, SIZE), partition=PARTITION)
+            due_ns = start_ns + int(number / rate * 1e9)
+            if (wait := due_ns - time.time_ns()) > 0:
+                time.sleep(wait / 1e9)
+            writer.produce(topic, stamp(number, SIZE, due_ns), partition=PARTITION)
             writer.poll(0)
         if left := writer.flush(30):
             raise SystemExit(f"{left} messages were not acknowledged")

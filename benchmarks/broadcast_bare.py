@@ -114,11 +114,11 @@ async def serve(library: str, rate: float, messages: int, size: int) -> None:
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, sys.stdin.readline)
     full = process.memory_info().rss
-    cpu, start = time.process_time(), time.monotonic()
+    cpu, start, start_ns = time.process_time(), time.monotonic(), time.time_ns()
     for number in range(messages):
-        if rate:
-            await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
-        await send(stamp(number, size))
+        due_ns = start_ns + int(number / rate * 1e9)
+        await asyncio.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
+        await send(stamp(number, size, due_ns))
         await asyncio.sleep(0)
     seconds = time.monotonic() - start
     print(json.dumps({"cpu_s": round(time.process_time() - cpu, 2), "seconds": round(seconds, 2),

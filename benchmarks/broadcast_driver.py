@@ -2,7 +2,7 @@
 
     python -m benchmarks.broadcast_driver --url ws://127.0.0.1:8081/websocket --subscribers 5000 --until 1000
 
-Messages begin with their number and the time that they were sent at, as `stamp` makes them. Prints `ready` once all are
+Messages begin with their number and the time that they were due at, as `stamp` makes them. Prints `ready` once all are
 connected, then when told (a line on standard input), or when every subscriber has the message before number `until`, or
 when nothing has come for `--patience` seconds, one line of JSON: what was lost, twice or out of order, and the
 latencies. With `--resume` a subscriber that is cut off connects again with the position that it had.
@@ -25,9 +25,9 @@ HEAD = 34
 _READ = 256 << 10
 
 
-def stamp(number: int, size: int) -> bytes:
-    """A message of `size` bytes: its number, now in nanoseconds, and something to fill it."""
-    return (b"%012d %020d " % (number, time.time_ns())).ljust(size, b".")
+def stamp(number: int, size: int, due_ns: int) -> bytes:
+    """A message of `size` bytes: its number, when it is due, and something to fill it."""
+    return (b"%012d %020d " % (number, due_ns)).ljust(size, b".")
 
 
 class Envelope(msgspec.Struct):

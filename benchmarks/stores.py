@@ -44,7 +44,7 @@ def partial(window: int, pairs: Sequence[int]) -> bytes:
     """One event for each of these pairs in a window."""
     keys = [(f"parent-{n // PARENTS}", f"parent-{n % PARENTS}") for n in pairs]
     start = window * MINUTE
-    return encode(Partial(0, 1, 0, 0, [start], [(start, keys, [1] * len(keys))], len(keys), False))
+    return encode(Partial(0, 1, 0, 0, [start], [(start, keys, [1] * len(keys))], len(keys), 0))
 
 
 def new(cells: int) -> Iterator[bytes]:
@@ -105,7 +105,7 @@ def measure(store: str, cells: int) -> None:
             stage.restore(metadata)
             assert stage.restore_from is None, "the state is there again"
             restart = f"{time.perf_counter() - begun:.3f}"
-        end = encode(Partial(0, 1, 100 * MINUTE, 0, [], [], 0, False))
+        end = encode(Partial(0, 1, 100 * MINUTE, 0, [], [], 0, 0))
         closing, _ = merged(stage, iter([end]))
         figures = f"{fresh:7.0f} {again:7.0f} {closing:9.0f} {after:8.0f} {highest:8.0f} {disk:8.0f} {restart:>8}"
         print(f"{store:10} {figures}", flush=True)

@@ -22,12 +22,17 @@ _decode = msgspec.json.Decoder(LinkCount).decode
 TRUTH = ("false", "true")
 
 
-@lru_cache(maxsize=1 << 16)
-def quoted(text: str) -> str:
-    """The text as JSON."""
-    return msgspec.json.encode(text).decode()
+class Quoted(dict[str, str]):
+    """Texts as JSON, each made once."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= 1 << 16:
+            self.clear()
+        found = self[text] = msgspec.json.encode(text).decode()
+        return found
 
 
+_quoted = Quoted()
 _epoch = lru_cache(maxsize=4096)(from_rfc3339)
 
 
@@ -38,12 +43,18 @@ def _begin(start: int, end: int) -> tuple[str, str]:
     return f'["{bounds.start}",', f'{{"window":{{"start":"{bounds.start}","end":"{bounds.end}"}},"source":'
 
 
-def write(start: int, end: int, key: Key, count: int, final: bool) -> tuple[bytes, bytes]:
-    """A `link-counts` record. These are written by the million, so by hand and not by an encoder."""
+def write(start: int, end: int, counts: Sequence[tuple[Key, int]], final: bool) -> list[tuple[bytes, bytes]]:
+    """`link-counts` records. These are written by the million, so by hand and not by an encoder."""
     key_begins, value_begins = _begin(start, end)
-    source, destination = quoted(key[0]), quoted(key[1])
-    value = f'{value_begins}{source},"destination":{destination},"count":{count},"final":{TRUTH[final]}}}'
-    return f"{key_begins}{source},{destination}]".encode(), value.encode()
+    value_ends = f',"final":{TRUTH[final]}}}'
+    quoted = _quoted
+    return [
+        (
+            f"{key_begins}{(s := quoted[source])},{(d := quoted[destination])}]".encode(),
+            f'{value_begins}{s},"destination":{d},"count":{count}{value_ends}'.encode(),
+        )
+        for (source, destination), count in counts
+    ]
 
 
 def read(record: Record) -> State:

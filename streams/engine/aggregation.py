@@ -39,6 +39,9 @@ class Aggregation(Protocol):
     def result(self, state: Any) -> Any:
         """What is said of a cell: an int where events are counted and no more, else a value per aggregate's name."""
 
+    def results(self, cells: Sequence[tuple[Key, Any]]) -> Sequence[tuple[Key, Any]]:
+        """Cells with what is said of them, for their states."""
+
     def events(self, plain: Iterable[Any]) -> int:
         """How many events are in all these plain states."""
 
@@ -71,6 +74,9 @@ class Counts:
 
     def result(self, state: int) -> int:
         return state
+
+    def results(self, cells: Sequence[tuple[Key, int]]) -> Sequence[tuple[Key, int]]:
+        return cells
 
     def events(self, plain: Iterable[int]) -> int:
         return sum(plain)
@@ -126,6 +132,9 @@ class Several:
     def result(self, state: list[Any]) -> dict[str, Any]:
         found = zip(self._names, self._aggregates, state[1:], strict=True)
         return {name: aggregate.result(one) for name, aggregate, one in found}
+
+    def results(self, cells: Sequence[tuple[Key, list[Any]]]) -> Sequence[tuple[Key, dict[str, Any]]]:
+        return [(key, self.result(state)) for key, state in cells]
 
     def events(self, plain: Iterable[list[Any]]) -> int:
         return sum(one[0] for one in plain)

@@ -76,9 +76,9 @@ def app_for(config: Config, job: Job) -> App:
     app.transport = transport_for(app, plane, names)
 
     async def work(stream: Any) -> None:
-        async for task, start, records, idle, drained in stream:
+        async for task, start, records, idle, left in stream:
             try:
-                await task.handle(start, records, idle, drained)
+                await task.handle(start, records, idle, left)
             except Exception as e:  # noqa: BLE001 - Faust would restart the agent without what it lost
                 fail(e)
             await asyncio.sleep(0)

@@ -157,7 +157,7 @@ class Combine(Stage):
         cells = self._cells.take()
         new = self._new_windows(cells)
         tell_all = bool(new) or self._closing() > self._said
-        mark, topic = self._source.mark, self._job.partials.name
+        mark, topic, backlog = self._source.mark, self._job.partials.name, round(1000 * self.backlog)
         shares = split(
             cells, self._job.starts, self._job.events, self._job.weigh, self._job.cut, self._owners, self._outputs
         )
@@ -166,10 +166,10 @@ class Combine(Stage):
                 continue
             *before, last = share.groups
             for group in before:
-                partial = Partial(self._partition, self._sources, None, None, [], group, 0, self.behind)
+                partial = Partial(self._partition, self._sources, None, None, [], group, 0, backlog)
                 yield Produce(topic, encode(partial), partition=partition)
             partial = Partial(
-                self._partition, self._sources, mark.watermark, mark.horizon, new, last, share.events, self.behind
+                self._partition, self._sources, mark.watermark, mark.horizon, new, last, share.events, backlog
             )
             yield Produce(topic, encode(partial), partition=partition)
 

@@ -44,9 +44,7 @@ class Tally(NamedTuple):
 
 
 class Job(Protocol):
-    """A stream job. Pure: it makes stages, and knows nothing of the broker. `linger` (ms) is the longest time between
-    two transactions of a partition under load.
-    """
+    """A stream job. Pure: it makes stages, and knows nothing of the broker. `linger` (ms) is as in `Windowed`."""
 
     @property
     def name(self) -> str: ...

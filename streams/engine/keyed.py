@@ -43,8 +43,8 @@ class Keyed(Generic[E, S]):
     None: the source's producers put all records of a key into one partition already. Then the order of its partition
     is the order of `process`; else it is the order of each source partition, one among the others.
 
-    `max_skew` (ms): how far ahead of the clock an event may be; no event is too late. `linger` (ms): the longest time
-    between two transactions under load. `view` is a topic that every worker holds whole before it looks at an event.
+    `max_skew` (ms): how far ahead of the clock an event may be; no event is too late. `linger` (ms): as
+    in `Windowed`. `view` is a topic that every worker holds whole before it looks at an event.
     `store`: where state is kept, "memory" or "rocksdb"; timers, and with a `ttl` the keys, are in memory either way.
     """
 

@@ -61,8 +61,8 @@ class Context(Generic[S]):
         self._state, self._written = state, True
 
     def emit(self, topic: Topic, value: Any, key: str | bytes | None = None, timestamp: int | None = None) -> None:
-        """Writes a record: `value` as it is where it is bytes or None (a tombstone), else as JSON; the partition follows
-        from the key.
+        """Writes a record: `value` as it is where it is bytes or None (a tombstone), else as JSON. Its partition is the
+        key's.
 
         `timestamp` (epoch ms) is the record's; None: the time at which it is written. Whoever reads the topic in event
         time wants `ctx.timestamp`; but a topic that is kept for a time forgets what is older than that.

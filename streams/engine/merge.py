@@ -70,7 +70,7 @@ class Merge(Stage):
     ) -> None:
         self._job, self._windows, self._partition, self._outputs = job, windows, partition, outputs
         self._marks = MergedWatermarks(sources)
-        self._sources_behind = [False] * sources  # had more to be read when they were last heard of
+        self._backlogs = [0] * sources  # of the source partitions, in ms, when they were last heard of
         self._table = table
         self._dirty: defaultdict[int, set[Key]] = defaultdict(set)
         self._in_flight: Mapping[int, set[Key]] = {}  # what was dirty when the last flush began, until it is committed
@@ -127,7 +127,7 @@ class Merge(Stage):
             if partial.sources != len(self._marks.watermarks):
                 raise PartitionsChangedError(self._job.source.name, len(self._marks.watermarks), partial.sources)
             self._marks.heard(partial.source, partial.watermark, partial.horizon)
-            self._sources_behind[partial.source] = partial.behind
+            self._backlogs[partial.source] = partial.backlog
             self._news = self._news or bool(partial.cells)
             self._unsaid, self._through = True, record.offset()
             self._touched.update(partial.windows)
@@ -138,8 +138,8 @@ class Merge(Stage):
                 merge_into(table.fetched(window, keys), keys, plain)
 
     @property
-    def patient(self) -> bool:
-        return any(self._sources_behind)
+    def upstream(self) -> float:
+        return max(self._backlogs) / 1000
 
     def caught_up(self, elapsed_ms: int, others: int | None) -> None:
         """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""
@@ -277,10 +277,10 @@ class _Results:
 
     def add(self, window: int, keys: Iterable[Key], final: bool) -> None:
         """Results of these cells of a window."""
-        write, result, end = self._job.writes_cells, self._job.aggregation.result, window + self._size
+        end = window + self._size
         cells = self._table.cells(window)
         found = list(cells.items()) if keys is cells else [(key, cells[key]) for key in keys]
-        self._records += [write(window, end, key, result(state), final) for key, state in found]
+        self._records += self._job.writes_cells(window, end, self._job.aggregation.results(found), final)
         if self._states is not None:
             dump = self._job.aggregation.dump
             self._states += [state_bytes(window, end, key, dump(state)) for key, state in found]

@@ -1,4 +1,4 @@
-"""When a task flushes: at once where there is nothing more to wait for, seldom where there is much to do.
+"""When a task flushes: at once where there is little to do, seldom where there is much.
 
 A transaction costs the same however much is in it. So one default serves both: a quiet topic's events are out in
 milliseconds, and a worker that is behind flushes rarely until it has caught up. Pure: times are passed in, in seconds.
@@ -6,46 +6,51 @@ milliseconds, and a worker that is behind flushes rarely until it has caught up.
 
 from __future__ import annotations
 
-#: While a task is behind, the linger grows to this many times what it is.
-GROWTH = 10.0
-#: It grows by this part of the time that the task has been behind.
-SHARE = 0.5
-#: So few records since the last flush are written at once.
+#: So few records, with those that are left to be read, are written at once.
 FEW = 64
-#: More are written no sooner than this part of the linger after the last flush, though there is nothing to read.
-GAP = 0.1
+#: More are written no sooner than this part of the linger after the last flush.
+GAP = 0.3
+#: What is late by some time, for more is left to be read, may be later by this part of it.
+SHARE = 0.5
+#: However much is left, there are so many seconds between two flushes at most, or a linger.
+LONGEST_S = 2.0
+#: The speed of a task is measured over so long a time.
+MEASURE_S = 1.0
 
 
 class Pace:
-    """The pace of one task; `linger` (s) is the longest time between two flushes when it is not behind."""
+    """The pace of one task, which `linger` (s) sets."""
 
     def __init__(self, linger: float) -> None:
         self._linger = linger
         self._flushed = 0.0  # when the last flush began
-        self._drained: float | None = None  # when there was nothing more to read; None: not yet
         self._records = 0  # since the last flush
-        self.behind = False  # whether more was there to be read when the last slice was
+        self._left = 0
+        self._rate = 0.0  # records a second; 0: not known yet
+        self._since, self._measured = 0.0, 0  # what the next rate is measured from
 
-    def handled(self, now: float, records: int, drained: bool) -> None:
-        """A slice of so many records was processed; `drained`: it was all that was there to be read."""
+    def handled(self, now: float, records: int, left: int) -> None:
+        """A slice of so many records was processed; so many more were there to be read."""
         self._records += records
-        self.behind = not drained
-        if drained or self._drained is None:
-            self._drained = now
+        self._left = left
+        self._measured += records
+        if now - self._since > MEASURE_S:
+            self._rate = self._measured / (now - self._since) if self._since else 0.0
+            self._since, self._measured = now, 0
 
-    def due(self, now: float, patient: bool) -> float:
-        """In how many seconds to flush what there is. `patient`: more is known to be on its way, so a little wait will
-        save a flush.
-        """
-        since = now - self._flushed
-        if self.behind or patient:
-            return max(0.0, self.linger(now) - since)
-        return 0.0 if self._records <= FEW else max(0.0, GAP * self._linger - since)
+    @property
+    def backlog(self) -> float:
+        """How long what is left to be read will take, in seconds, at the speed of late."""
+        if self._left == 0:
+            return 0.0
+        return self._left / self._rate if self._rate else self._linger
 
-    def linger(self, now: float) -> float:
-        """The longest time between two flushes, as things are."""
-        behind_for = 0.0 if self._drained is None or not self.behind else now - self._drained
-        return min(GROWTH * self._linger, max(self._linger, SHARE * behind_for))
+    def due(self, now: float, upstream: float) -> float:
+        """In how many seconds to flush. `upstream` (s): what the stages before this one still have to do."""
+        if upstream == 0 and self._records + self._left <= FEW:
+            return 0.0
+        wait = max(GAP * self._linger, SHARE * max(self.backlog, upstream))
+        return max(0.0, min(wait, max(LONGEST_S, self._linger)) - (now - self._flushed))
 
     def flushes(self, now: float) -> None:
         """A flush begins."""

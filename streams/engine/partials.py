@@ -31,7 +31,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output partition owns them, so that each of them closes the same windows. `cells` are (window start, keys, their
     plain states); sessions are all in window 0, as lists of [first, last, plain state]. `events` is how many events are
     in this and the partials before it of the same flush. `watermark` and `horizon` as in `watermarks`.
-    `behind`: the source partition had more to be read.
+    `backlog`: how long (ms) it will take to process what the source partition has left.
     """
 
     source: int
@@ -41,7 +41,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     windows: list[int]
     cells: list[Piece]
     events: int
-    behind: bool
+    backlog: int
 
 
 encode = msgspec.msgpack.Encoder().encode

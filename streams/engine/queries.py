@@ -28,7 +28,7 @@ from streams.engine.questions import Question, chosen, is_final, shown
 
 #: How long a commit is waited for, in seconds, besides the time until it begins: what a broker that stumbles needs.
 COMMIT_S = 5.0
-#: How many lingers it may take until it begins, of a task that is behind, with room to spare.
+#: How many lingers it may take until it begins, with room to spare; and how long at least, of a task that is behind.
 LINGERS = 10
 #: How long another worker has to be reached, and what it has for its answer besides waiting for a commit.
 CONNECT_S, ANSWER_S = 1.0, 5.0

@@ -34,7 +34,7 @@ IDLE_S = 1.0
 
 class Slice(NamedTuple):
     """What an agent gets: records of one task, in offset order, that follow on offset `start` (where the slice before
-    ended: the log may have gaps); `drained` where nothing more was there at that moment, or hardly anything.
+    ended: the log may have gaps); `left` is about how many more were there to be read.
 
     `idle`, where the partition was found read to its high watermark: when that was asked (monotonic seconds), and the
     least watermark of the job's other source partitions (epoch ms; None where unknown).
@@ -44,7 +44,7 @@ class Slice(NamedTuple):
     start: int
     records: Sequence[Record]
     idle: tuple[float, int | None] | None
-    drained: bool
+    left: int
 
 
 class Reader:
@@ -69,7 +69,7 @@ class Reader:
         if not self._current:
             time.sleep(WAIT_S)
             return []
-        records, drained = self._poll()
+        records = self._poll()
         try:
             if any(topic == self._job.source.name for topic, _ in records) and self._view is not None:
                 self._view.catch_up()
@@ -81,24 +81,19 @@ class Reader:
             if self._view is not None:
                 self._catch_up_at_last()
             idle = {}
-        pieces = [
-            self._slice(key, found, None, drained and self._left(key, found[-1].offset()) < SLICE)
-            for key, found in records.items()
-        ]
-        return pieces + [self._slice(key, [], said, True) for key, said in idle.items()]
+        pieces = [self._slice(key, found, None, self._left(key, found[-1].offset())) for key, found in records.items()]
+        return pieces + [self._slice(key, [], said, 0) for key, said in idle.items()]
 
-    def _slice(
-        self, key: Partition, records: list[Record], idle: tuple[float, int | None] | None, drained: bool
-    ) -> Slice:
+    def _slice(self, key: Partition, records: list[Record], idle: tuple[float, int | None] | None, left: int) -> Slice:
         start = self._next[key]
         if records:
             self._next[key] = records[-1].offset() + 1
-        return Slice(self._current[key], start, records, idle, drained)
+        return Slice(self._current[key], start, records, idle, left)
 
     def _left(self, key: Partition, offset: int) -> int:
-        """How much the partition held beyond `offset` when it was last fetched from: librdkafka has less at hand."""
+        """How many offsets the partition held beyond `offset` when it was last fetched from."""
         found = self._consumer.get_watermark_offsets(TopicPartition(self._config.topic(key[0]), key[1]), cached=True)
-        return 0 if found is None else found[1] - offset - 1
+        return 0 if found is None else max(0, found[1] - offset - 1)
 
     def _take_over(self, tasks: Mapping[Partition, Task]) -> None:
         self._current, self._ended, self._asked = tasks, {}, {}
@@ -107,8 +102,8 @@ class Reader:
             [TopicPartition(self._config.topic(topic), p, offset) for (topic, p), offset in self._next.items()]
         )
 
-    def _poll(self) -> tuple[dict[Partition, list[Record]], bool]:
-        """Records by partition, and whether that was all there was."""
+    def _poll(self) -> dict[Partition, list[Record]]:
+        """Records by partition."""
         # consume() waits until it has as many as asked for: one first, then what is there.
         messages: list[Any] = self._consumer.consume(1, WAIT_S)
         if messages:
@@ -123,7 +118,7 @@ class Reader:
             self._ended.pop(key, None)
         if len(records) < len(messages):
             self._events(messages)
-        return known, len(messages) < SLICE
+        return known
 
     def _events(self, messages: Sequence[Any]) -> None:
         """What came between the records: ends of partitions, and errors."""

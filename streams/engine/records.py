@@ -73,16 +73,16 @@ class Stage(ABC):
     `restore_from`, known after `restore`, is the changelog offset from which `restore_cells` wants records: None where
     it wants none, FROM_START where it wants all that the topic holds.
 
-    `behind` is set by the task: whether more of its partition was there to be read than it has processed. `patient`:
-    whether more is known to be on its way from other stages, so that a flush may wait for it.
+    `backlog` is set by the task: how long (s) it will take to process what its partition has left. `upstream` is the
+    same of the stages before this one, as far as known: with more on its way, a flush may wait for it.
     """
 
     restore_from: int | None = None
-    behind: bool = False
+    backlog: float = 0.0
 
     @property
-    def patient(self) -> bool:
-        return False
+    def upstream(self) -> float:
+        return 0.0
 
     @abstractmethod
     def restore(self, metadata: str | None) -> None:

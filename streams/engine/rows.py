@@ -13,8 +13,8 @@ from schemas.times import to_rfc3339
 from streams.engine.aggregation import Key
 from streams.engine.records import STATE, Record
 
-#: Key and value of the result for (window start, its end, key, result, final).
-Write = Callable[[int, int, Key, Any, bool], tuple[bytes, bytes]]
+#: Key and value of each result of a window, for (window start, its end, keys with what is said of them, final).
+Write = Callable[[int, int, Sequence[tuple[Key, Any]], bool], Sequence[tuple[bytes, bytes]]]
 
 _json = msgspec.json.Encoder(decimal_format="number").encode
 _pack = msgspec.msgpack.Encoder().encode
@@ -65,15 +65,19 @@ def writer(names: Sequence[str] | None) -> Write:
     """Writes results as JSON: the window, the key's parts by name (`names` None: as a list `key`), what was aggregated,
     and whether it is final.
 
-    >>> writer(["page"])(0, 60_000, ("home",), 3, True)[1].decode()
+    >>> writer(["page"])(0, 60_000, [(("home",), 3)], True)[0][1].decode()
     '{"window":{"start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:01:00Z"},"page":"home","count":3,"final":true}'
     """
 
-    def write(start: int, end: int, key: Key, result: Any, final: bool) -> tuple[bytes, bytes]:
-        parts = {"key": key} if names is None else dict(zip(names, key, strict=True))
-        values = result if isinstance(result, dict) else {"count": result}
-        value = {"window": window(start, end), **parts, **values, "final": final}
-        return result_key(start, key), _json(value)
+    def write(start: int, end: int, cells: Sequence[tuple[Key, Any]], final: bool) -> list[tuple[bytes, bytes]]:
+        bounds = window(start, end)
+        written = []
+        for key, result in cells:
+            parts = {"key": key} if names is None else dict(zip(names, key, strict=True))
+            values = result if isinstance(result, dict) else {"count": result}
+            value = {"window": bounds, **parts, **values, "final": final}
+            written.append((result_key(start, key), _json(value)))
+        return written
 
     return write
 

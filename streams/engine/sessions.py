@@ -60,7 +60,7 @@ class MergeSessions(Stage):
     def __init__(self, job: Windowed, windows: SessionWindows, partition: int, sources: int, outputs: int) -> None:
         self._job, self._windows, self._partition, self._outputs = job, windows, partition, outputs
         self._marks = MergedWatermarks(sources)
-        self._sources_behind = [False] * sources  # had more to be read when they were last heard of
+        self._backlogs = [0] * sources  # of the source partitions, in ms, when they were last heard of
         self._sessions: dict[Key, list[Session]] = {}  # each key's, in order
         self._dirty: set[Key] = set()
         self._in_flight: set[Key] = set()
@@ -111,7 +111,7 @@ class MergeSessions(Stage):
             if partial.sources != len(self._marks.watermarks):
                 raise PartitionsChangedError(self._job.source.name, len(self._marks.watermarks), partial.sources)
             self._marks.heard(partial.source, partial.watermark, partial.horizon)
-            self._sources_behind[partial.source] = partial.behind
+            self._backlogs[partial.source] = partial.backlog
             self._news = self._news or bool(partial.cells)
             self._unsaid = True
             self._counted += partial.events
@@ -145,8 +145,8 @@ class MergeSessions(Stage):
         heapq.heappush(self._open, (whole.end, key))
 
     @property
-    def patient(self) -> bool:
-        return any(self._sources_behind)
+    def upstream(self) -> float:
+        return max(self._backlogs) / 1000
 
     def caught_up(self, elapsed_ms: int, others: int | None) -> None:
         """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""
@@ -216,7 +216,9 @@ class MergeSessions(Stage):
         for (start, key), session in self._vanished.items():
             state = state_bytes(start, session.end, key, None)
             if session.said:
-                results.append((write(start, session.end, key, aggregation.result(session.state), False)[0], None))
+                results.append(
+                    (write(start, session.end, [(key, aggregation.result(session.state))], False)[0][0], None)
+                )
                 states.append(state)
             changelog.append((cell_key(start, key), state))
             self._place(changelog_end, session.end)
@@ -229,7 +231,7 @@ class MergeSessions(Stage):
                 state = state_bytes(session.start, session.end, key, aggregation.dump(session.state))
                 if final or not job.emits_on_close:
                     result = aggregation.result(session.state)
-                    results.append(write(session.start, session.end, key, result, final))
+                    results += write(session.start, session.end, [(key, result)], final)
                     states.append(state)
                     session.said = True
                 if session.start in changed:

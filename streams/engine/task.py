@@ -123,7 +123,7 @@ class Task:
         self._flusher = asyncio.create_task(self._flush_when_wanted(), name=f"flush {self.topic}[{self.partition}]")
 
     async def handle(
-        self, start: int, records: Sequence[Record], idle: tuple[float, int | None] | None, drained: bool
+        self, start: int, records: Sequence[Record], idle: tuple[float, int | None] | None, left: int
     ) -> None:
         """Processes one slice, and sees to it that it is flushed when `Pace` says so.
 
@@ -144,9 +144,9 @@ class Task:
             at, others = idle
             self.stage.caught_up(max(0, round((at - self.last_event) * 1000)), others)
         now = time.monotonic()
-        self._pace.handled(now, len(records), drained)
-        self.stage.behind = self._pace.behind
-        wait = self._pace.due(now, self.stage.patient)
+        self._pace.handled(now, len(records), left)
+        self.stage.backlog = self._pace.backlog
+        wait = self._pace.due(now, self.stage.upstream)
         if wait <= 0:
             self._want()
         else:

@@ -55,12 +55,14 @@ class Windowed:
     does not allow: `output` itself, which saves a write for every change. `closings`: where each partition of the
     output says that it has closed a window, if anybody wants to know when a window is whole.
 
-    `write` makes a result's record of (window start, its end, key, result, final); None: JSON, with the key's parts by
-    the names that `key` gives. `read` makes (start, end, key, state) of a result again, where counts are all there is;
-    None: the state travels in a header. `view` is a topic that every worker holds whole before it looks at an event.
+    `write` makes the records of a window's results of (window start, its end, keys with results, final); None: JSON,
+    with the key's parts by the names that `key` gives. `read` makes (start, end, key, state) of a result again, where
+    counts are all there is; None: the state travels in a header. `view` is a topic that every worker holds whole before
+    it looks at an event.
 
-    `max_skew` (ms): how far ahead of the clock an event may be. `linger` (ms): the longest time between two
-    transactions under load. `store`: where stage two keeps its table, "memory" or "rocksdb"; what it does is the same.
+    `max_skew` (ms): how far ahead of the clock an event may be. `linger` (ms): the pace of transactions under load: a
+    part of it lies between two, and up to two seconds while much is left to be read. `store`: where stage two keeps its
+    table, "memory" or "rocksdb"; what it does is the same.
     """
 
     name: str

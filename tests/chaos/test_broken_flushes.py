@@ -55,7 +55,7 @@ class Plane(DataPlane):
         super().__init__(config, links.job(config), self._handle, self.failures.append)
 
     async def _handle(self, piece: Slice) -> None:
-        await piece.task.handle(piece.start, piece.records, piece.idle, piece.drained)
+        await piece.task.handle(piece.start, piece.records, piece.idle, piece.left)
 
     def reopen(self, error: TransactionAbortedError, committed: bool) -> None:
         self.aborted.append(error)

@@ -21,7 +21,7 @@ def play(config: Config, scene: Callable[[DataPlane], Awaitable[None]]) -> list[
     failures: list[BaseException] = []
 
     async def deliver(piece: Slice) -> None:
-        await piece.task.handle(piece.start, piece.records, piece.idle, piece.drained)
+        await piece.task.handle(piece.start, piece.records, piece.idle, piece.left)
 
     async def run() -> None:
         plane = DataPlane(config, links.job(config), deliver, failures.append)

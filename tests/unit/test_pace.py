@@ -2,60 +2,67 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.engine.pace import FEW, GROWTH, Pace
+from streams.engine.pace import FEW, GAP, LONGEST_S, SHARE, Pace
 
 LINGER = 0.2
 
 
+def at_speed(rate: int) -> Pace:
+    """A pace that has seen so many records a second, and flushed at second 10."""
+    pace = Pace(LINGER)
+    for now in range(1, 11):
+        pace.handled(now * 1.1, round(rate * 1.1), 0)
+    pace.flushes(12.0)
+    return pace
+
+
 def test_a_few_records_with_nothing_behind_them_are_flushed_at_once() -> None:
-    pace = Pace(LINGER)
-    pace.flushes(10.0)
-    pace.handled(10.001, FEW, drained=True)
-    assert pace.due(10.001, patient=False) == 0
+    pace = at_speed(100)
+    pace.handled(12.001, FEW, 0)
+    assert pace.due(12.001, upstream=0) == 0
 
 
-def test_many_wait_a_tenth_of_the_linger_after_the_last_flush() -> None:
-    pace = Pace(LINGER)
-    pace.flushes(10.0)
-    pace.handled(10.005, FEW + 1, drained=True)
-    assert round(pace.due(10.005, patient=False), 6) == 0.015
-    assert pace.due(10.021, patient=False) == 0
+def test_many_wait_a_part_of_the_linger_after_the_last_flush() -> None:
+    pace = at_speed(20_000)
+    pace.handled(12.01, FEW + 1, 0)
+    assert pace.due(12.01, upstream=0) == pytest.approx(GAP * LINGER - 0.01)
+    assert pace.due(12.1, upstream=0) == 0
 
 
-def test_a_task_that_is_behind_flushes_when_the_linger_is_over() -> None:
-    pace = Pace(LINGER)
-    pace.handled(9.9, 1, drained=True)
-    pace.flushes(10.0)
-    pace.handled(10.05, 10_000, drained=False)
-    assert round(pace.due(10.05, patient=False), 6) == 0.15
-    assert pace.due(10.21, patient=False) == 0
-
-
-def test_the_longer_it_is_behind_the_more_goes_into_one_flush() -> None:
-    pace = Pace(LINGER)
-    for now in (0.0, 1.0, 2.0, 3.0, 100.0):
-        pace.handled(now, 10_000, drained=False)
-    assert [round(pace.linger(now), 3) for now in (0.5, 2.0, 100.0)] == [0.25, 1.0, GROWTH * LINGER]
-    pace.handled(101.0, 1, drained=True)
-    assert pace.linger(101.0) == LINGER
+def test_the_more_is_left_the_more_goes_into_one_flush() -> None:
+    pace = at_speed(20_000)
+    waits = []
+    for left in (1_000, 10_000, 40_000, 10_000_000):
+        pace.handled(12.0, 100, left)
+        waits.append(pace.due(12.0, upstream=0))
+    assert waits == pytest.approx([GAP * LINGER, SHARE * 0.5, SHARE * 2, LONGEST_S], rel=0.01)
 
 
 def test_what_is_known_to_be_followed_by_more_waits_for_it() -> None:
+    pace = at_speed(100)
+    pace.handled(12.05, 1, 0)
+    assert pace.due(12.05, upstream=1.0) == pytest.approx(SHARE - 0.05)
+
+
+def test_before_the_speed_is_known_what_is_left_counts_as_a_linger() -> None:
     pace = Pace(LINGER)
-    pace.flushes(10.0)
-    pace.handled(10.05, 1, drained=True)
-    assert round(pace.due(10.05, patient=True), 6) == 0.15
+    pace.handled(1.0, 10_000, 1_000_000)
+    assert pace.backlog == LINGER
 
 
-@given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 100_000), st.booleans(), st.booleans())), st.booleans())
-def test_nothing_waits_longer_than_the_grown_linger(moves: list[tuple[float, int, bool, bool]], patient: bool) -> None:
+@given(
+    st.lists(st.tuples(st.floats(0, 10), st.integers(0, 100_000), st.integers(0, 10_000_000), st.booleans())),
+    st.floats(0, 1e6),
+)
+def test_nothing_waits_longer_than_the_grown_linger(moves: list[tuple[float, int, int, bool]], upstream: float) -> None:
     pace, now = Pace(LINGER), 0.0
-    for elapsed, records, drained, flushes in moves:
+    for elapsed, records, left, flushes in moves:
         now += elapsed
-        pace.handled(now, records, drained)
-        assert 0 <= pace.due(now, patient) <= GROWTH * LINGER
+        pace.handled(now, records, left)
+        assert 0 <= pace.due(now, upstream) <= LONGEST_S
         if flushes:
             pace.flushes(now)

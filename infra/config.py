@@ -163,7 +163,9 @@ class Config:
         duration_ms,
         "how far behind the latest an event may be and still count; windows are kept that long after their end",
     )
-    links_linger: int = _setting("200ms", duration_ms, "pace of transactions under load: a fifth of it apart, more while behind")
+    links_linger: int = _setting(
+        "200ms", duration_ms, "pace of transactions under load: a part of it apart, longer while behind"
+    )
     broadcast_user: str = _setting("user", str, "who may send a broadcast (HTTP Basic)")
     broadcast_password: str = _setting("pwd", _password, "the password of WEIR_BROADCAST_USER", secret=True)
     broadcast_max_message: int = _setting("262144", _whole(1, 1_000_000), "the longest broadcast message, in bytes")

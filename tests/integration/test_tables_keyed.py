@@ -17,7 +17,7 @@ from infra.worker_directory import describe
 from schemas.topics import DEAD_LETTERS
 from streams.engine.books import Books
 from table_client import Answer, address_of, ask
-from test_keyed import payments, send
+from test_keyed_workers import payments, send
 from workers import wait_until
 
 START = 1_700_000_000_000

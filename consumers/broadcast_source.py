@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumers.broadcast_log import Entry, Wish
+from consumers.broadcast_log import BroadcastLog, Entry, Wish
 from infra import kafka, log
 from infra.config import Config
 from infra.errors import KafkaUnavailableError, OffsetLostError
@@ -118,6 +118,8 @@ class _Reader:
                 self.positions[partition] = entries[-1].offset + 1
                 self.at_end.discard(partition)
             elif error.code() == KafkaError._PARTITION_EOF:
+                # Where the end was when this was said; between the last record and it there may be markers.
+                self.positions[partition] = max(self.positions.get(partition, 0), cast(int, message.offset()))
                 self.at_end.add(partition)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 lost.append(partition)
@@ -138,6 +140,7 @@ class LiveReader:
 
     def __init__(self, config: Config, deliver: Callable[[Batch], None], failed: Callable[[Exception], None]) -> None:
         self._reader = _Reader(config, 16 << 10)
+        self._limit = config.broadcast_memory
         self._deliver = deliver
         self._failed = failed
         self._loop = asyncio.get_running_loop()
@@ -148,24 +151,24 @@ class LiveReader:
     def warm_up(self) -> tuple[dict[int, int], list[Entry], Edges]:
         """Reads the latest records, for those who will resume; from which offsets on, what, and the topic's edges.
 
-        Blocks for a few seconds at most. Raises KafkaUnavailableError.
+        Keeps no more of them than the memory takes. Blocks for a few seconds at most. Raises KafkaUnavailableError.
         """
         edges = self._reader.edges()
         start = {p: max(low, high - _BACKLOG) for p, (low, high) in edges.items()}
         self._reader.assign(start)
-        entries: list[Entry] = []
+        latest = BroadcastLog(start, self._limit)
         deadline = time.monotonic() + _WARM_UP
         while len(self._reader.at_end) < len(edges):
             if time.monotonic() > deadline:
                 _log.info("broadcaster.memory_not_filled", seconds=_WARM_UP)
-                start, entries = {p: high for p, (_, high) in self._reader.edges().items()}, []
+                start = {p: high for p, (_, high) in self._reader.edges().items()}
                 self._reader.assign(start)
-                break
+                return start, [], edges
             read, lost = self._reader.read(_POLL, _MOST)
-            entries += read
+            latest.append(read)
             if lost:  # trimmed at this moment
                 return self.warm_up()
-        return start, entries, edges
+        return dict(latest.first), by_time(latest.after(latest.first)), edges
 
     def start(self) -> None:
         """Goes on from where the warming up ended."""
@@ -196,7 +199,8 @@ class LiveReader:
                 self._loop.call_soon_threadsafe(self._failed, e)
 
     def _hand_over(self, batch: Batch) -> None:
-        self._room.acquire()
+        if not self._stopped.is_set():  # whoever stops it makes room once
+            self._room.acquire()
         if not self._stopped.is_set():
             self._loop.call_soon_threadsafe(self._deliver, batch)
 
@@ -247,7 +251,7 @@ class History:
         entries: list[Entry] = []
         size = 0
         deadline = time.monotonic() + _PATIENCE
-        while size < most and not all(self._is_past(partition, offset) for partition, offset in until.items()):
+        while size < most and any(self._reader.positions[partition] < offset for partition, offset in until.items()):
             read, lost = self._reader.read(_POLL, _MOST)
             if lost:
                 self.rest()
@@ -259,12 +263,7 @@ class History:
             elif time.monotonic() > deadline:
                 self.rest()
                 raise KafkaUnavailableError("Kafka does not give what it has")
-        # At a partition's end nothing is left, although markers of transactions may stand between.
-        reached = {
-            p: max(offset, until[p]) if self._is_past(p, until[p]) else offset
-            for p, offset in self._reader.positions.items()
-        }
-        return entries, reached
+        return entries, dict(self._reader.positions)
 
     def latest(self, wish: Wish, count: int, before: Mapping[int, int], low: Mapping[int, int]) -> dict[int, int]:
         """The position from which on the last `count` messages of the wish before `before` come; the earliest looked
@@ -295,9 +294,6 @@ class History:
         if self._lock.acquire(timeout=seconds):
             self._reader.close()
 
-    def _is_past(self, partition: int, offset: int) -> bool:
-        return self._reader.positions[partition] >= offset or partition in self._reader.at_end
-
 
 def portions(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
     """The entries in parts of about `most` bytes: each write takes one, and its size is what a queue has to hold."""
@@ -311,6 +307,23 @@ def portions(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
             part, size = [], 0
     if part:
         yield part
+
+
+def by_time(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries, partition after partition as Kafka gives them, as they came in time. Within a partition their order
+    stays, whatever the timestamps are.
+
+    >>> read = [Entry(p, o, None, b"", False, time) for p, o, time in ((0, 8, 7), (0, 9, 5), (1, 3, 6))]
+    >>> [entry.offset for entry in by_time(read)]
+    [3, 8, 9]
+    """
+    held = list(entries)
+    latest: dict[int, int] = {}
+    times = []
+    for entry in held:
+        latest[entry.partition] = max(latest.get(entry.partition, entry.timestamp), entry.timestamp)
+        times.append(latest[entry.partition])
+    return [held[at] for at in sorted(range(len(held)), key=times.__getitem__)]
 
 
 def suffixes(found: Iterable[tuple[int, int, int]], count: int, ends: Mapping[int, int]) -> dict[int, int]:

@@ -206,8 +206,10 @@ class Broadcaster:
 
     def _restart(self, restarts: Mapping[int, int]) -> None:
         """Records are lost that nobody has read. Whoever is connected has to hear of it, and comes again."""
+        assert self._catch_up is not None
         for partition, offset in restarts.items():
             self._memory.restart(partition, offset)
+        self._catch_up.grown()  # what it made of the old ones is void
         for connection in list(self._subscribers):
             connection.close(_TRY_AGAIN, "messages were deleted before they were read")
 

@@ -167,7 +167,11 @@ class CatchUp:
         older: dict[object, dict[int, int]] = {}
         for follower in self._behind:
             if follower.position is None:
-                await self._place(follower, edges, older)
+                try:
+                    await self._place(follower, edges, older)
+                except OffsetLostError as e:
+                    _log.warning("broadcaster.history_moved", error=str(e))
+                    return  # the next round sees where the topic begins now
         waiting, self._behind = self._behind, []
         group: list[Follower] = []
         for follower in waiting:
@@ -183,6 +187,9 @@ class CatchUp:
         try:
             while group:
                 group = await self._read_for(group)
+                if self._behind:  # the others have their turn: who reads very much must not keep them waiting
+                    self._behind += group
+                    break
         except OffsetLostError as e:
             # They were told that nothing is missing: they have to come again to be told what is true now.
             _log.error("broadcaster.history_lost", error=str(e), subscribers=len(group))

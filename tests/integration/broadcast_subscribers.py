@@ -22,14 +22,15 @@ class Sender:
         self._config = config
         self._producer = clients.producer(config)
 
-    def send(self, *messages: str | bytes, channel: str | None = None) -> None:
-        """Returns once Kafka has them."""
+    def send(self, *messages: str | bytes, channel: str | None = None, at: int = 0) -> None:
+        """Returns once Kafka has them; `at` is their time in epoch milliseconds, 0: now."""
         for message in messages:
             self._producer.produce(
                 self._config.topic(BROADCAST.name),
                 message if isinstance(message, bytes) else message.encode(),
                 None if channel is None else channel.encode(),
                 partition_of(channel, self._config.partitions),
+                timestamp=at,
                 headers=[(FRAME_HEADER, BINARY)] if isinstance(message, bytes) else [],
             )
         assert self._producer.flush(30) == 0

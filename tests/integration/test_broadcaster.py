@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from broadcast_subscribers import Client, Sender, run, until
+from consumers.broadcast_source import Edges, History
 from consumers.broadcaster import CLOSE_TIMEOUT, Broadcaster
 from infra import kafka as clients
 from infra.config import Config
@@ -134,6 +135,66 @@ def test_the_last_ones_come_first_then_the_new_ones(config: Config, sender: Send
             everything = await running.subscribe("last=61")
             await everything.hello()
             assert len(set(await everything.texts(61))) == 61
+
+    run(main())
+
+
+@pytest.mark.parametrize("memory", [0, 64 << 20])
+def test_the_last_ones_of_all_channels_are_the_latest_also_after_a_start(
+    config: Config, sender: Sender, memory: int
+) -> None:
+    channels = ["a", "b", "c", "news"]
+    assert len({partition_of(channel, config.partitions) for channel in channels}) > 1
+    for n in range(40):
+        sender.send(f"n{n}", channel=channels[n % len(channels)], at=1_700_000_000_000 + n)
+
+    async def main() -> None:
+        async with broadcasting(dataclasses.replace(config, broadcast_memory=memory)) as running:
+            client = await running.subscribe("last=8")
+            await client.hello()
+            assert sorted(await client.texts(8)) == sorted(f"n{n}" for n in range(32, 40))
+
+    run(main())
+
+
+def test_what_comes_behind_an_end_that_was_reached_is_read_as_well(config: Config, sender: Sender) -> None:
+    sender.send("n0", "n1")
+    history = History(config)
+    try:
+        entries, position = history.read({0: 0}, {0: 2}, 1 << 20)
+        assert [entry.data for entry in entries] == [b"n0", b"n1"]
+        while not history._reader.at_end:
+            assert history._reader.read(0.1, 100) == ([], [])
+        sender.send("n2", "n3", "n4")
+        entries, position = history.read(position, {0: 5}, 1 << 20)
+        assert ([entry.data for entry in entries], position) == ([b"n2", b"n3", b"n4"], {0: 5})
+    finally:
+        history.close()
+
+
+def test_what_is_deleted_while_the_last_ones_are_looked_for_ends_nothing(
+    config: Config, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender.send(*(f"n{n}" for n in range(50)), channel="news")
+    cuts: list[dict[int, int]] = []
+    edges = History.edges
+
+    def then_trimmed(self: History) -> Edges:
+        found = edges(self)
+        if cuts:
+            trim(config, cuts.pop())
+        return found
+
+    monkeypatch.setattr(History, "edges", then_trimmed)
+
+    async def main() -> None:
+        async with broadcasting(dataclasses.replace(config, broadcast_memory=0)) as running:
+            await (await running.subscribe("channel=news&last=1")).texts(2)
+            cuts.append({partition_of("news", config.partitions): 40})
+            client = await running.subscribe("channel=news&last=100")
+            assert (await client.hello())[1] is True
+            assert await client.texts(10) == [f"n{n}" for n in range(40, 50)]
+            assert not cuts
 
     run(main())
 

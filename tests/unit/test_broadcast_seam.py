@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.broadcast_log import BroadcastLog, Entry, Position, Wish, wanted
-from consumers.broadcast_source import suffixes
+from consumers.broadcast_source import by_time, suffixes
 from consumers.fan_out import FanOut
 from schemas.broadcast import parse_position, partition_of
 from websocket_frames import unframed
@@ -178,6 +178,19 @@ def test_the_last_ones_of_the_topic_are_the_ends_of_its_partitions(
     ends = dict.fromkeys(range(PARTITIONS), 51)
     start = suffixes(found, count, ends)
     assert sum(offset >= start[partition] for partition, offset, _ in found) == min(count, len(found))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9))))
+def test_what_is_read_partition_after_partition_comes_as_in_time(records: list[tuple[int, int]]) -> None:
+    read = [Entry(p, offset, None, b"", False, time) for offset, (p, time) in enumerate(records)]
+    read.sort(key=lambda entry: entry.partition)
+    found = by_time(read)
+    for partition in range(3):
+        mine = [entry for entry in found if entry.partition == partition]
+        assert mine == [entry for entry in read if entry.partition == partition]
+        if [entry.timestamp for entry in mine] != sorted(entry.timestamp for entry in mine):
+            return  # a clock that went back: the partition's own order is all that there is
+    assert [entry.timestamp for entry in found] == sorted(time for _, time in records)
 
 
 def test_memory_forgets_the_oldest_and_says_from_where_on_it_has_everything() -> None:

@@ -50,8 +50,7 @@ class Assembler:
         self._control = bytearray()
         #: Of the message that is incomplete: 0 where there is none.
         self._kind = 0
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()  # and no list: a thousand fragments of a byte each are not to take more than that
         self._decoder: codecs.IncrementalDecoder | None = None
         #: Set once: nothing that comes later counts.
         self.error: ProtocolError | None = None
@@ -125,7 +124,7 @@ class Assembler:
             size = int.from_bytes(data[at + 2 : at + 2 + wide], "big")
             if size >> 63 or size < (126 if wide == 2 else 1 << 16):
                 raise ProtocolError(PROTOCOL_ERROR, "a length is not written in the shortest form")
-        if not control and self._size + size > self._limit:
+        if not control and len(self._body) + size > self._limit:
             raise ProtocolError(TOO_BIG, f"a message may have {self._limit} bytes")
         if len(data) - at < head:
             return 0
@@ -159,8 +158,7 @@ class Assembler:
         return at + size
 
     def _take(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._size += len(part)
+        self._body += part
         if self._decoder is not None:
             try:
                 self._decoder.decode(part)
@@ -173,8 +171,8 @@ class Assembler:
                 self._decoder.decode(b"", final=True)
             except UnicodeDecodeError:
                 raise ProtocolError(INVALID_TEXT, "a text message ends within a character") from None
-        events.append(Event(self._kind, b"".join(self._parts)))
-        self._kind, self._parts, self._size, self._decoder = 0, [], 0, None
+        events.append(Event(self._kind, bytes(self._body)))
+        self._kind, self._body, self._decoder = 0, bytearray(), None
 
 
 def _check_text(message: bytes) -> None:

@@ -76,6 +76,8 @@ class WebSocketServer:
         self._watch: asyncio.TimerHandle | None = None
         self._accepting = False
         self._opened = 0
+        self._warned: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
         self._empty = asyncio.Event()
         self.port = 0
 
@@ -190,7 +192,7 @@ class WebSocketServer:
         if isinstance(made, Refusal):
             raise RefusedError(made)
         if forbidden := self._counts.enter(request.remote):
-            _log.warning("websocket.limit", remote=request.remote, reason=forbidden)
+            self.warn("websocket.limit", remote=request.remote, reason=forbidden)
             raise RefusedError(Refusal(503, forbidden, {"Retry-After": _RETRY_AFTER}))
         return key, request, made
 
@@ -209,6 +211,15 @@ class WebSocketServer:
         if self._listening and not self._accepting and len(self._shaking) < self._limits.handshakes:
             self._accept_more()
 
+    def warn(self, event: str, **facts: object) -> None:
+        """What strangers can cause is said once a second at most, with how often it has happened since."""
+        now, count = asyncio.get_running_loop().time(), self._unsaid.get(event, 0) + 1
+        if now - self._warned.get(event, -1.0) < 1.0:
+            self._unsaid[event] = count
+            return
+        self._warned[event], self._unsaid[event] = now, 0
+        _log.warning(event, times=count, **facts)
+
     def left(self, remote: str) -> None:
         """A connection that was counted is over."""
         self._counts.leave(remote)
@@ -223,13 +234,18 @@ class WebSocketServer:
 
     def _look(self) -> None:
         for connection in list(self._connections):
-            if connection.heard or connection.is_paused:
+            if connection.heard:
                 connection.heard, connection.silent = False, 0
                 continue
             connection.silent += 1
-            if connection.silent == _LOOKS:
+            if connection.is_paused:
+                if connection.silent >= _LOOKS:  # no pong is read; but where nobody is there any more, the ping fails
+                    connection.silent = 0
+                    connection.ping()
+            elif connection.silent == _LOOKS:
                 connection.ping()
             elif connection.silent >= 2 * _LOOKS:
+                self.warn("websocket.silent", remote=connection.remote, path=connection.path)
                 connection.drop(f"nothing heard for {2 * self._limits.idle:.0f} s")
         self._watch = asyncio.get_running_loop().call_later(self._limits.idle / _LOOKS, self._look)
 
@@ -245,13 +261,17 @@ class _Shaking:
         self._server = server
         self._head = bytearray()
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(server._limits.handshake, self.end)
+        self._timer = self._loop.call_later(server._limits.handshake, self._too_late)
         self._loop.add_reader(connected, self._readable)
 
     def end(self) -> None:
         """Closes it."""
         self._leave()
         self._socket.close()
+
+    def _too_late(self) -> None:
+        self._server.warn("websocket.handshake_timeout", remote=self._remote, received=len(self._head))
+        self._refuse(Refusal(408, "the request did not come in time"))
 
     def _leave(self) -> None:
         self._timer.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,21 @@ def test_a_text_that_ends_within_a_character_is_refused_at_its_end() -> None:
         [Event(TEXT, "€".encode())],
         None,
     )
+
+
+def test_many_small_fragments_take_no_more_memory_than_their_bytes() -> None:
+    assembler = Assembler(1 << 18)
+    assert assembler.feed(sent(BINARY, b"ab", final=False)) == []
+    fragments = sent(CONTINUATION, b"ab", final=False) * 1_000
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            assert assembler.feed(fragments) == []
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 3 * 40_000
+    assert assembler.feed(sent(CONTINUATION)) == [Event(BINARY, b"ab" * 20_001)]
 
 
 def test_after_something_wrong_nothing_counts() -> None:

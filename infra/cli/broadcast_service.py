@@ -29,9 +29,9 @@ async def serve(config: Config) -> None:
     What was read by then is flushed and acknowledged, and connections are closed with 1001. Raises ConfigError,
     PortTakenError, and WeirError where Kafka refuses for good.
     """
+    listener, broadcaster = Listener(config), Broadcaster(config)
     status = StatusFile(config, "broadcast", f"ws://{config.host}:{config.broadcast_port}")
     status.set("starting")
-    listener, broadcaster = Listener(config), Broadcaster(config)
     limits = Limits.of(config)
     counts = ConnectionCounts(limits)
     servers = {

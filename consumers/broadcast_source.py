@@ -75,10 +75,16 @@ def _is_text(data: Any) -> bool:
 class _Reader:
     """A consumer that assigns its partitions itself, and where it is in each."""
 
-    def __init__(self, config: Config, kilobytes: int) -> None:
+    def __init__(self, config: Config, kilobytes: int, wait_ms: int = 500) -> None:
         self._topic = config.topic(BROADCAST.name)
         self._consumer: Consumer = kafka.consumer(
-            config, None, **{"enable.partition.eof": True, "queued.max.messages.kbytes": kilobytes}
+            config,
+            None,
+            **{
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": kilobytes,
+                "fetch.wait.max.ms": wait_ms,
+            },
         )
         self.positions: dict[int, int] = {}
         self.at_end: set[int] = set()
@@ -225,7 +231,8 @@ class History:
     """Reads what is older than the memory. Blocks; from any thread, and one call waits for another."""
 
     def __init__(self, config: Config) -> None:
-        self._reader = _Reader(config, 8 << 10)
+        # It goes from place to place, and each time waits for the fetch that is under way.
+        self._reader = _Reader(config, 8 << 10, wait_ms=10)
         self._lock = threading.RLock()
 
     def edges(self) -> Edges:

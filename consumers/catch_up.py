@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-from consumers.broadcast_log import BroadcastLog, Wish, wanted
+from consumers.broadcast_log import BroadcastLog, Entry, Wish, wanted
 from consumers.broadcast_source import Edges, History
 from consumers.subscriptions import Subscription, start_of
 from infra import log
@@ -35,6 +35,9 @@ _PAUSE = 0.5
 _TRY_AGAIN = 1013
 #: Payloads that are kept for those who stand at the same place.
 _SHARED = 128
+
+#: By wish and position: frames, the position behind them, and whether that was all.
+_Payloads = dict[tuple[Wish, tuple[tuple[int, int], ...]], tuple[bytes, dict[int, int], bool]]
 
 _log = log.get("broadcaster")
 
@@ -71,7 +74,7 @@ class CatchUp:
         self._behind: list[Follower] = []
         self._ahead: list[Follower] = []
         self._wake = asyncio.Event()
-        self._shared: dict[tuple[Wish, tuple[tuple[int, int], ...]], tuple[bytes, dict[int, int], bool]] = {}
+        self._shared: _Payloads = {}
 
     def add(self, follower: Follower) -> None:
         """Takes a follower whose `position` is None where it has to be found with Kafka's help."""
@@ -234,28 +237,42 @@ class CatchUp:
                 start[p] = min(start.get(p, offset), offset)
         until = {p: self._memory.first[p] for p in start}
         entries, reached = await in_daemon(partial(self._history.read, start, until, _READ))
-        shared: dict[tuple[Wish, tuple[tuple[int, int], ...]], tuple[bytes, dict[int, int]]] = {}
+        shared: _Payloads = {}
         left = []
         for at, follower in enumerate(group):
             if at % _WRITES == _WRITES - 1:
                 await asyncio.sleep(0)
+            self._send(follower, entries, reached, shared)
             connection, position = follower.connection, follower.position
             assert position is not None
-            key = (follower.subscription.wish, tuple(position.items()))
-            if key not in shared:
-                payload, after, _ = wanted(entries, follower.subscription.wish, position, 1 << 62)
-                shared[key] = payload, {p: max(offset, reached[p]) for p, offset in after.items()}
-            payload, after = shared[key]
-            follower.position = after
-            if payload and not connection.send_frame(payload):
+            if not connection.is_open:
                 continue
             if connection.waiting:
                 connection.when_drained(partial(self.add, follower))
-            elif self._memory.covers(after):
+            elif self._memory.covers(position):
                 self.add(follower)
             else:
                 left.append(follower)
         return left
+
+    def _send(self, follower: Follower, entries: list[Entry], reached: Mapping[int, int], shared: _Payloads) -> None:
+        """One chunk after the other, until there is no more or it is not taken at once: so what waits is bounded."""
+        connection, wish = follower.connection, follower.subscription.wish
+        done = False
+        while not done and connection.is_open and not connection.waiting:
+            assert follower.position is not None
+            key = (wish, tuple(follower.position.items()))
+            found = shared.get(key)
+            if found is None:
+                payload, after, done = wanted(entries, wish, follower.position, _READ)
+                if done:
+                    after = {p: max(offset, reached[p]) for p, offset in after.items()}
+                found = payload, after, done
+                if len(shared) < _SHARED:
+                    shared[key] = found
+            payload, follower.position, done = found
+            if payload:
+                connection.send_frame(payload)
 
     def _send_away(self) -> None:
         """Kafka is away for too long for those who cannot go on without it."""

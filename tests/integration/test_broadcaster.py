@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition
 from broadcast_subscribers import Client, Sender, run, until
 from consumers.broadcast_source import Edges, History
 from consumers.broadcaster import CLOSE_TIMEOUT, Broadcaster
+from consumers.catch_up import _READ
 from infra import kafka as clients
 from infra.config import Config
 from infra.websocket import Limits, WebSocketServer
@@ -170,6 +171,25 @@ def test_what_comes_behind_an_end_that_was_reached_is_read_as_well(config: Confi
         assert ([entry.data for entry in entries], position) == ([b"n2", b"n3", b"n4"], {0: 5})
     finally:
         history.close()
+
+
+def test_who_asks_for_much_and_does_not_read_has_one_read_waiting(config: Config, sender: Sender) -> None:
+    sender.send(*["x" * 10_000] * 3_000)
+
+    async def main() -> None:
+        async with broadcasting(dataclasses.replace(config, broadcast_memory=0), Limits(idle=60)) as running:
+            client = await running.subscribe("after=0-0.1-0.2-0.3-0")
+            (connection,) = running.server._connections
+            await until(lambda: connection.waiting)
+            waited = [connection.waiting]
+            while len(waited) < 50 or len(set(waited[-50:])) > 1:  # until nothing moves any more
+                await asyncio.sleep(0.01)
+                waited.append(connection.waiting)
+            assert 0 < max(waited) <= _READ + 20_000
+            assert await client.hello() == ("0-0.1-0.2-0.3-0", True)
+            assert len(await client.texts(3_000)) == 3_000
+
+    run(main())
 
 
 def test_what_is_deleted_while_the_last_ones_are_looked_for_ends_nothing(

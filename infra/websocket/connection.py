@@ -216,7 +216,14 @@ class Connection:
             self._received(bytes(self._buffer[:size]))
 
     def _received(self, data: bytes) -> None:
+        pongs = bytearray()
         for event in self._assembler.feed(data):
+            if event.kind == frames.PING:
+                pongs += frames.frame(frames.PONG, event.data)
+                continue
+            if pongs:
+                self._answer(pongs)
+                pongs = bytearray()
             if event.kind <= frames.BINARY:
                 if self._state is not _State.OPEN:
                     continue
@@ -227,19 +234,22 @@ class Connection:
             elif event.kind == frames.CLOSE:
                 self._closed_by_peer(event)
                 return
-            elif event.kind == frames.PING and self._state is _State.OPEN:
-                self._answer(event.data)
+        if pongs:
+            self._answer(pongs)
         if (error := self._assembler.error) is not None and self._state in (_State.OPEN, _State.CLOSING):
             if self._state is _State.OPEN:
                 self._code, self._reason = error.code, error.reason
                 self._write(frames.close(error.code, error.reason))
             self._finish()
 
-    def _answer(self, data: bytes) -> None:
+    def _answer(self, pongs: bytearray) -> None:
+        """Pings that come together are answered with one write: a flood of them is not to cost one each."""
+        if self._state is not _State.OPEN:
+            return
         if self._queue is not None and self.waiting > self._limits.queue:
             self._too_slow()
         else:
-            self._write(frames.frame(frames.PONG, data))
+            self._write(bytes(pongs))
 
     def _closed_by_peer(self, event: Event) -> None:
         if self._state is _State.OPEN:

@@ -71,8 +71,8 @@ def test_what_rocksdb_was_not_told_of_is_read_back(
         crew.running.clear()
         crew.start()
         wait_until(lambda: results.merged >= source.sent, 60)
+        wait_until(lambda: log_of(tmp_path, 2).count("task.restored") >= 1, 60)
     assert results.counts() == source.expected, crew.logs()
-    assert log_of(tmp_path, 2).count("task.restored") >= 1
 
 
 def test_a_paused_worker_keeps_its_folder_and_the_next_one_has_another(

@@ -25,7 +25,7 @@ KEY = ("p1", "p2")
 
 def partial(offset: int) -> FakeRecord:
     """One more event for the key, in window 0."""
-    value = encode(Partial(0, 4, 0, 0, [], [(0, [KEY], [1])], 1, False))
+    value = encode(Partial(0, 4, 0, 0, [], [(0, [KEY], [1])], 1, 0))
     return FakeRecord("links-partials", 0, offset, None, value, 0)
 
 
@@ -55,14 +55,14 @@ def test_what_is_read_is_what_the_next_flush_takes_and_not_before_it_is_committe
             return sum(found.result for found in merge.find(KEY))
 
         assert await task.committed(read) == 0
-        await task.handle(0, [partial(0)], None, False)
-        await task.handle(1, [partial(1)], None, True)
+        await task.handle(0, [partial(0)], None, 1_000)
+        await task.handle(1, [partial(1)], None, 0)
         answers = [task.committed(read)]
         assert merge.pending(KEY)
         while merge._dirty:  # until the flush has begun
             await asyncio.sleep(0)
         answers.append(task.committed(read))
-        await task.handle(2, [partial(2)], None, True)
+        await task.handle(2, [partial(2)], None, 0)
         answers.append(task.committed(read))
         assert [answer.done() for answer in answers] == [False] * 3
         assert await asyncio.gather(*answers) == [2, 2, 3]
@@ -74,9 +74,9 @@ def test_what_is_read_is_what_the_next_flush_takes_and_not_before_it_is_committe
 
 def test_where_the_task_ends_before_it_says_so(config: Config) -> None:
     async def scene(plane: DataPlane, task: Task) -> None:
-        await task.handle(0, [partial(0)], None, True)
+        await task.handle(0, [partial(0)], None, 0)
         await task.committed(lambda: 0)
-        await task.handle(1, [partial(1)], None, False)  # there is more, so the linger is waited for
+        await task.handle(1, [partial(1)], None, 1_000)  # there is more, so it waits
         answer = task.committed(lambda: 0)
         await plane.revoke()
         with pytest.raises(StoppedError):

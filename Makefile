@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast lock clean
+.PHONY: setup run test test-long test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -16,7 +16,11 @@ run: setup
 	$(BIN)/weir demo
 
 test: setup lint
-	$(BIN)/pytest --durations=15
+	$(BIN)/pytest -m "not long" --durations=15
+
+# What `make test` leaves out, for it takes long: the benchmarks themselves, run small, and more of the same faults.
+test-long: setup
+	$(BIN)/pytest -m long
 
 test-unit: setup
 	$(BIN)/pytest tests/unit

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 #: A peer as the benchmark calls it: it is told where the topic is, and prints events per second.
 PEER = "{python} -c print(float({{events}}),'events/s') {{bootstrap}} {{topic}}"
 

@@ -69,7 +69,7 @@ def records(config: Config, topic: str) -> list[Record]:
     ]
 
 
-@pytest.mark.parametrize("kind", ["direct", "routed"])
+@pytest.mark.parametrize("kind", [pytest.param("direct", marks=pytest.mark.long), "routed"])
 def test_state_and_outputs_are_exact_though_workers_are_killed(
     config: Config, environ: dict[str, str], tmp_path: Path, kind: str
 ) -> None:

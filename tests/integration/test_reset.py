@@ -90,7 +90,7 @@ def test_it_is_asked_for_twice_and_what_follows_is_an_exact_recount_in_postgres_
         until(lambda: probe.rows() == expected(results.latest().values()))
 
 
-@pytest.mark.parametrize("steps", [2, 3, 4])
+@pytest.mark.parametrize("steps", [pytest.param(2, marks=pytest.mark.long), 3, pytest.param(4, marks=pytest.mark.long)])
 def test_what_is_interrupted_keeps_workers_from_starting_and_is_completed(
     steps: int, config: Config, environ: dict[str, str], source: Source, tmp_path: Path
 ) -> None:

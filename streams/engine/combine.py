@@ -183,12 +183,6 @@ class Combine(Stage):
         return sorted(new)
 
 
-def others_watermark(sources: Iterable[SourceState]) -> int | None:
-    """The least watermark of the partitions that had events; None where none had."""
-    marks = [max(s.high, s.declared or s.high) for s in sources if s.high is not None]
-    return min(marks, default=None)
-
-
 def _flat(found: Sequence[Any], timestamps: Sequence[int]) -> tuple[list[Any], list[int]]:
     """Elements of records of which some are lists, each with its record's timestamp. An empty list is poison."""
     elements: list[Any] = []

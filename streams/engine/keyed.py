@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from schemas.topic import Topic
-from streams.engine.combine import others_watermark
 from streams.engine.errors import EngineError
 from streams.engine.job import Tally, TaskTopic, View
 from streams.engine.keyed_context import Context
@@ -18,7 +17,7 @@ from streams.engine.metadata import read_metadata
 from streams.engine.records import Stage
 from streams.engine.route import Route, RouteState
 from streams.engine.screen import Screen
-from streams.engine.source import SourceState
+from streams.engine.source import SourceState, others_watermark
 from streams.engine.tables import STORES, Table, open_table
 
 E = TypeVar("E")

@@ -49,6 +49,12 @@ class SourceState(msgspec.Struct, array_like=True):
     routed: Routed
 
 
+def others_watermark(sources: Iterable[SourceState]) -> int | None:
+    """The least watermark of the partitions that had events; None where none had."""
+    marks = [max(s.high, s.declared or s.high) for s in sources if s.high is not None]
+    return min(marks, default=None)
+
+
 class Source:
     """One partition of `topic`, read by job `job`. `now_ms` is the clock (epoch ms); times from `end` on are refused.
 

@@ -16,7 +16,7 @@ from schemas.errors import PoisonError
 from schemas.topic import Topic
 from streams.engine.aggregates import Aggregate
 from streams.engine.aggregation import Aggregation, Counts, Key, Several
-from streams.engine.combine import Combine, CombineState, others_watermark
+from streams.engine.combine import Combine, CombineState
 from streams.engine.errors import EngineError
 from streams.engine.job import Tally, TaskTopic, View
 from streams.engine.ledger import Routed
@@ -27,6 +27,7 @@ from streams.engine.records import Record, Stage
 from streams.engine.rows import State, Write, read_state, writer
 from streams.engine.screen import Screen
 from streams.engine.sessions import MergeSessions, SessionState
+from streams.engine.source import others_watermark
 from streams.engine.tables import STORES, open_table
 from streams.engine.windows import SessionWindows, Windows
 

@@ -32,6 +32,8 @@ PORTS = {
     "listener": (5, 8080),
     "broadcaster": (6, 8081),
     "broadcast": (7, 3000),
+    "monitoring": (8, 8090),
+    "metrics": (9, 8091),
 }
 
 
@@ -151,6 +153,8 @@ class Config:
     listener_port: int = _setting(None, _port, "where `weir run listener` takes messages in")
     broadcaster_port: int = _setting(None, _port, "where `weir run broadcaster` hands messages out")
     broadcast_port: int = _setting(None, _port, "where both are, under /ws/manager and /ws/broadcast")
+    monitoring_port: int = _setting(None, _port, "where `weir run monitoring` serves POST /events and GET /clients")
+    metrics_port: int = _setting(None, _port, "where `weir run metrics` serves POST /metric-events and GET /aggregates")
     feed_url: str | None = _setting(None, _feed, "ws:// address of a feed that `weir up` connects to", secret=True)
     topic_prefix: str = _setting("", _prefix, "put before every topic, group and transactional id")
     partitions: int = _setting("4", _whole(1, 128), "partitions of the topics that weir makes")
@@ -185,6 +189,26 @@ class Config:
     broadcast_idle: int = _setting(
         "4s", duration_ms, "a peer that is silent for so long is pinged, and dropped after as long again"
     )
+    ingest_max_body: int = _setting("8388608", _whole(1024, 1 << 28), "the longest request body taken in, in bytes")
+    ingest_in_flight: int = _setting(
+        "67108864", _whole(1024, 1 << 36), "bytes of events that may wait for Kafka; beyond it senders get 429"
+    )
+    monitoring_dedup_retention: int = _setting("24h", duration_ms, "how long an event_id is remembered")
+    monitoring_dedup_capacity: int = _setting(
+        "1000000",
+        _whole(1, 1 << 36),
+        "the most event_ids remembered; beyond it the oldest are forgotten, and that is told",
+    )
+    monitoring_max_skew: int = _setting("1h", duration_ms, "how far ahead of the clock an event_timestamp may be")
+    monitoring_series_memory: int = _setting(
+        "268435456", _whole(1024, 1 << 40), "bytes of TIME-SERIES events kept in memory; beyond it the oldest go"
+    )
+    metrics_grace: int = _setting("5s", duration_ms, "how long after its end a minute of metrics waits for late events")
+    metrics_retention: int = _setting(
+        "1h", duration_ms, "how far behind the latest a metric event may be and still count"
+    )
+    metrics_max_skew: int = _setting("1h", duration_ms, "how far ahead of the clock a metric event may be")
+    metrics_linger: int = _setting("1s", duration_ms, "pace of the metrics job's transactions under load")
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level that is logged")
     log_format: str = _setting("console", _one_of("console", "json"), "how log lines are written")
 
@@ -318,4 +342,14 @@ def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
         raise ConfigError("WEIR_LINKS_RETENTION must not exceed 6d: link-counts, which state is restored from, keeps 7")
     if config.max_skew > config.links_retention:
         raise ConfigError("WEIR_MAX_SKEW must not exceed WEIR_LINKS_RETENTION: one clock ahead would make others late")
+    if config.metrics_retention < 60_000 + config.metrics_grace:
+        raise ConfigError("WEIR_METRICS_RETENTION must not be shorter than a minute and WEIR_METRICS_GRACE together")
+    if config.metrics_retention > _UNITS["d"]:
+        raise ConfigError("WEIR_METRICS_RETENTION must not exceed 1d: every minute of it is kept")
+    if config.metrics_max_skew > config.metrics_retention:
+        raise ConfigError(
+            "WEIR_METRICS_MAX_SKEW must not exceed WEIR_METRICS_RETENTION: one clock ahead would make others late"
+        )
+    if config.monitoring_dedup_retention <= 0:
+        raise ConfigError("WEIR_MONITORING_DEDUP_RETENTION must be longer than 0")
     return config, sources

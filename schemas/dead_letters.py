@@ -28,6 +28,7 @@ class Reason(enum.StrEnum):
     UNKNOWN_CHILD = "unknown-child"
     TIMESTAMP = "timestamp"
     LATE = "late"
+    KEY_TYPE = "key-type"
 
     @property
     def meaning(self) -> str:
@@ -45,6 +46,7 @@ _MEANINGS = {
     Reason.UNKNOWN_CHILD: "It names a child that no relation has declared. It can be replayed once one has.",
     Reason.TIMESTAMP: "Its time is missing, negative, or ahead of the clock by more than `WEIR_MAX_SKEW`.",
     Reason.LATE: "It is older than its partition's watermark by more than the retention (topic `late-events`).",
+    Reason.KEY_TYPE: "It is of the other kind (CUMULATIVE, TIME-SERIES) than its client's key is.",
 }
 
 

@@ -11,6 +11,11 @@ import re
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _MILLISECOND = dt.timedelta(milliseconds=1)
+_EPOCH_TEXT = re.compile(r"\d{1,16}(\.\d{1,9})?", re.ASCII)
+#: An epoch below this is in seconds (until the year 5138), from this on in milliseconds (from March 1973).
+SECONDS_BELOW = 10**11
+#: From this on an epoch would be after the year 9999 in milliseconds: microseconds, most likely.
+_EPOCH_END = 253_402_300_800_000
 
 
 def to_rfc3339(epoch_ms: int) -> str:
@@ -52,3 +57,34 @@ def from_rfc3339(text: str) -> int:
     except ValueError as e:
         raise ValueError(f"{text!r} is no time: {e}") from e
     return (moment - _EPOCH) // _MILLISECOND
+
+
+def epoch_ms(epoch: int | float | str) -> int:
+    """An epoch in seconds or milliseconds, a number or a numeric text, as epoch milliseconds.
+
+    Below 1e11 it is taken as seconds, else as milliseconds. Raises ValueError where it is no such number, is negative,
+    or lies after the year 9999.
+
+    >>> epoch_ms(1_700_000_000), epoch_ms("1700000000.25"), epoch_ms(1_700_000_000_000)
+    (1700000000000, 1700000000250, 1700000000000)
+    """
+    if isinstance(epoch, bool):
+        raise ValueError("is no epoch timestamp but a truth value")
+    if isinstance(epoch, str):
+        if not _EPOCH_TEXT.fullmatch(epoch):
+            raise ValueError("is no epoch timestamp in seconds or milliseconds")
+        epoch = float(epoch) if "." in epoch else int(epoch)
+    if not 0 <= epoch < _EPOCH_END:  # not a number is never within
+        raise ValueError("is negative" if epoch < 0 else "is no epoch timestamp in seconds or milliseconds")
+    return round(epoch * 1000) if epoch < SECONDS_BELOW else int(epoch)
+
+
+def timestamp_ms(timestamp: int | float | str) -> int:
+    """RFC 3339, or an epoch as `epoch_ms` takes it, as epoch milliseconds. Raises ValueError where it is neither.
+
+    >>> timestamp_ms("1970-01-01T00:01:00Z"), timestamp_ms(60)
+    (60000, 60000)
+    """
+    if isinstance(timestamp, str) and not _EPOCH_TEXT.fullmatch(timestamp):
+        return from_rfc3339(timestamp)
+    return epoch_ms(timestamp)

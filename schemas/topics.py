@@ -18,6 +18,16 @@ from schemas.links import (
     check_window_closed,
     link_count_key,
 )
+from schemas.metrics import MetricAggregate, MetricEvent, aggregate_key, check_aggregate, check_metric
+from schemas.monitoring import (
+    ClientTotal,
+    MonitoringEvent,
+    UniqueEvent,
+    check_event,
+    check_total,
+    check_unique,
+    client_key,
+)
 from schemas.topic import (
     A_WEEK,
     ANY_TIMESTAMP,
@@ -27,6 +37,7 @@ from schemas.topic import (
     MAX_DEAD_LETTER,
     PARTIALS,
     RESULTS,
+    STATE,
     Topic,
 )
 
@@ -70,10 +81,54 @@ BROADCAST = Topic(
     "broadcast", "producers", "Messages from anyone to every subscriber, byte for byte; a channel is one partition",
     "the channel", None, config=KEPT_BY_SIZE,
 )  # fmt: skip
+MONITORING_EVENTS = Topic(
+    "monitoring-events", "producers", "Events of monitored clients, as they came; one may come several times",
+    "the event's id", MonitoringEvent, config=EVENTS, key_of=lambda e: e.event_id.encode(), check=check_event,
+)  # fmt: skip
+MONITORING_BY_ID = Topic(
+    "monitoring-by-id", "streams/monitoring-ids", "Events on the way to the partition that knows their ids",
+    "none", None, config=PARTIALS, internal=True,
+)  # fmt: skip
+MONITORING_IDS = Topic(
+    "monitoring-ids", "streams/monitoring-ids", "The ids of events that were there", "the event's id", None,
+    config=STATE, internal=True,
+)  # fmt: skip
+MONITORING_UNIQUE = Topic(
+    "monitoring-unique", "streams/monitoring-ids", "Events of monitored clients, each once",
+    '["client","key"]', UniqueEvent, config=EVENTS,
+    key_of=lambda e: client_key(e.client_id, e.event_key), check=check_unique,
+)  # fmt: skip
+MONITORING_STATE = Topic(
+    "monitoring-state", "streams/monitoring", "What is known of each client's keys", '["client","key"]', None,
+    config=STATE, internal=True,
+)  # fmt: skip
+MONITORING_TOTALS = Topic(
+    "monitoring-totals", "streams/monitoring", "Sums of CUMULATIVE events per client and key; the latest is the truth",
+    '["client","key"]', ClientTotal, config={"cleanup.policy": "compact"},
+    key_of=lambda t: client_key(t.client_id, t.event_key), check=check_total,
+)  # fmt: skip
+MONITORING_SERIES = Topic(
+    "monitoring-series", "streams/monitoring", "TIME-SERIES events, each once", '["client","key"]', UniqueEvent,
+    config=EVENTS, key_of=lambda e: client_key(e.client_id, e.event_key), check=check_unique,
+)  # fmt: skip
+METRIC_EVENTS = Topic(
+    "metric-events", "producers", "Events with a value, a type and a user; the time is the event's own",
+    "free", MetricEvent, config=EVENTS, check=check_metric,
+)  # fmt: skip
+METRIC_PARTIALS = Topic(
+    "metric-partials", "streams/metrics", "Partial aggregates and watermarks, from the combining stage to the merging",
+    "none", None, config=PARTIALS, internal=True,
+)  # fmt: skip
+METRIC_AGGREGATES = Topic(
+    "metric-aggregates", "streams/metrics", "What events come to per type and minute; the latest per key is the truth",
+    '["window start","event type"]', MetricAggregate, config=RESULTS,
+    key_of=lambda a: aggregate_key(a.window.start, a.event_type), check=check_aggregate,
+)  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (
     RELATIONS, COMMUNICATIONS, LINKS_PARTIALS, LINK_COUNTS, LINK_WINDOWS, DEAD_LETTERS, DEAD_LETTER_REPLAYS,
-    LATE_EVENTS, BROADCAST,
+    LATE_EVENTS, BROADCAST, MONITORING_EVENTS, MONITORING_BY_ID, MONITORING_IDS, MONITORING_UNIQUE, MONITORING_STATE,
+    MONITORING_TOTALS, MONITORING_SERIES, METRIC_EVENTS, METRIC_PARTIALS, METRIC_AGGREGATES,
 )  # fmt: skip
 
 

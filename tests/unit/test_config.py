@@ -28,7 +28,8 @@ def test_a_port_base_moves_every_port_but_those_that_are_set() -> None:
     config = load({"WEIR_PORT_BASE": "31000", "WEIR_API_PORT": "80"})
     moved = {name: getattr(config, f"{name}_port") for name in PORTS}
     assert moved == {"kafka": 31000, "kafka_controller": 31001, "postgres": 31002, "api": 80, "feed": 31004,
-                     "listener": 31005, "broadcaster": 31006, "broadcast": 31007}  # fmt: skip
+                     "listener": 31005, "broadcaster": 31006, "broadcast": 31007, "monitoring": 31008,
+                     "metrics": 31009}  # fmt: skip
 
 
 def test_a_password_is_not_shown() -> None:

@@ -1,0 +1,80 @@
+"""Metrics: events with a value, and what they come to per type and minute."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from schemas.links import Window, check_id, window_bounds
+from schemas.numbers import LIMIT
+from schemas.times import timestamp_ms
+
+#: What a minute says of the values' distribution, in this order.
+RANKS = (0.5, 0.95, 0.99)
+
+
+class MetricEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event. Topic `metric-events`, key free. Unknown fields are ignored.
+
+    `timestamp` is RFC 3339, or an epoch in seconds or milliseconds (`schemas.times.timestamp_ms`): the event's time,
+    whatever the record's.
+    """
+
+    timestamp: str | int | float
+    user_id: str
+    event_type: str
+    value: float
+
+
+class MetricAggregate(msgspec.Struct, frozen=True):
+    """What the events of one type in one minute come to. Topic `metric-aggregates`; the latest record per key is the
+    truth, and carries its cell's state (`MetricState`) in the header `weir.state`.
+
+    `quantiles` are those of `RANKS`; `users` is an estimate. `final` says that the window is closed; a late event
+    within the retention revises it.
+    """
+
+    window: Window
+    event_type: str
+    count: int
+    sum: float
+    avg: float
+    min: float
+    max: float
+    quantiles: list[float]
+    users: int
+    final: bool
+
+
+def aggregate_key(window_start: str, event_type: str) -> bytes:
+    """The key of a `metric-aggregates` record.
+
+    >>> aggregate_key("2026-01-01T00:00:00Z", "login")
+    b'["2026-01-01T00:00:00Z","login"]'
+    """
+    return msgspec.json.encode((window_start, event_type))
+
+
+def check_metric(event: MetricEvent) -> None:
+    """Raises ValueError, which names the field, for what the type allows and metrics do not."""
+    check_id(event.user_id, "user_id")
+    check_id(event.event_type, "event_type")
+    if not -LIMIT < event.value < LIMIT:  # not a number is never within
+        raise ValueError(f"`value` is {event.value}, between -1e100 and 1e100 is allowed")
+    try:
+        timestamp_ms(event.timestamp)
+    except ValueError as e:
+        raise ValueError(f"`timestamp` {e}") from e
+
+
+def check_aggregate(aggregate: MetricAggregate) -> None:
+    """Raises ValueError for what the type allows and metrics do not."""
+    window_bounds(aggregate.window)
+    check_id(aggregate.event_type, "event_type")
+    numbers: tuple[Any, ...] = (aggregate.sum, aggregate.avg, aggregate.min, aggregate.max, *aggregate.quantiles)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a number in it is not finite")
+    if aggregate.count < 1 or aggregate.users < 0:
+        raise ValueError("`count` or `users` is less than there can be")

@@ -1,0 +1,137 @@
+"""Monitoring: what clients tell of themselves, and what comes of it.
+
+An event is told apart by its `event_id`, whoever sends it, so it counts once however often it comes. CUMULATIVE values
+add up per client and key, TIME-SERIES events are kept one by one. A key of a client is of one kind, that of its first
+event.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from schemas.links import check_id
+from schemas.numbers import exact
+from schemas.times import epoch_ms
+
+#: The longest event, in bytes.
+MAX_EVENT = 64 << 10
+
+_any = msgspec.json.Decoder().decode
+
+
+class EventType(enum.Enum):
+    """What becomes of an event's value."""
+
+    CUMULATIVE = "CUMULATIVE"
+    TIME_SERIES = "TIME-SERIES"
+
+
+class MonitoringEvent(msgspec.Struct, frozen=True):
+    """One event as a client sends it. Topic `monitoring-events`. Unknown fields are ignored.
+
+    `event_timestamp` is an epoch in seconds or milliseconds, a number or a numeric text (`schemas.times.epoch_ms`).
+    `event_value` is a number or a numeric text, of a TIME-SERIES event any JSON.
+    """
+
+    client_id: str
+    event_id: str
+    event_timestamp: int | float | str
+    event_type: EventType
+    event_key: str
+    event_value: msgspec.Raw
+
+
+class UniqueEvent(msgspec.Struct, frozen=True):
+    """An event that was not there before. Topics `monitoring-unique`, and `monitoring-series` where it is of a series.
+
+    `event_timestamp` is in epoch milliseconds; `event_value` of a CUMULATIVE event is a JSON number.
+    """
+
+    client_id: str
+    event_id: str
+    event_timestamp: int
+    event_type: EventType
+    event_key: str
+    event_value: msgspec.Raw
+
+
+class ClientTotal(msgspec.Struct, frozen=True):
+    """What the CUMULATIVE events of one client and key add up to, exactly. Topic `monitoring-totals`.
+
+    The latest record per key is the truth. `event_timestamp` is the latest of its events', in epoch milliseconds.
+    """
+
+    client_id: str
+    event_key: str
+    event_value: msgspec.Raw
+    events: int
+    event_timestamp: int
+
+
+def client_key(client_id: str, event_key: str) -> bytes:
+    """The key of all that belongs to one client and key: a JSON array, since an id may hold any printable separator.
+
+    >>> client_key("c", "cpu")
+    b'["c","cpu"]'
+    """
+    return msgspec.json.encode((client_id, event_key))
+
+
+def number_of(value: msgspec.Raw) -> str:
+    """The text of a JSON number, or of a JSON text. Raises ValueError where it is neither."""
+    raw = bytes(value).strip()
+    if raw[:1] == b'"':
+        text: str = _any(raw)
+        return text
+    if raw[:1] in b"-0123456789" and raw:
+        return raw.decode()
+    raise ValueError("is no number and no numeric text")
+
+
+def check_event(event: MonitoringEvent) -> None:
+    """Raises ValueError, which names the field, for what the type allows and monitoring does not."""
+    check_id(event.client_id, "client_id")
+    check_id(event.event_id, "event_id")
+    check_id(event.event_key, "event_key")
+    try:
+        epoch_ms(event.event_timestamp)
+    except ValueError as e:
+        raise ValueError(f"`event_timestamp` {e}") from e
+    if len(event.event_value) > MAX_EVENT:
+        raise ValueError(f"`event_value` has {len(event.event_value)} bytes, more than {MAX_EVENT}")
+    if event.event_type is EventType.CUMULATIVE:
+        try:
+            exact(number_of(event.event_value))
+        except ValueError as e:
+            raise ValueError(f"`event_value` {e}") from e
+    else:
+        check_json(event.event_value, "event_value")
+
+
+def check_json(value: msgspec.Raw, field: str) -> None:
+    """Raises ValueError for a value with a number that no double holds (1e400): nobody could read it."""
+    try:
+        _any(value)
+    except RecursionError as e:
+        raise ValueError(f"`{field}` is nested too deeply") from e
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise ValueError(f"`{field}` cannot be read: {e}") from e
+
+
+def check_unique(event: UniqueEvent) -> None:
+    """Raises ValueError for what the type allows and monitoring does not."""
+    check_id(event.client_id, "client_id")
+    check_id(event.event_id, "event_id")
+    check_id(event.event_key, "event_key")
+    check_json(event.event_value, "event_value")
+
+
+def check_total(total: ClientTotal) -> None:
+    """Raises ValueError for what the type allows and monitoring does not."""
+    check_id(total.client_id, "client_id")
+    check_id(total.event_key, "event_key")
+    exact(number_of(total.event_value))
+    if total.events < 1:
+        raise ValueError(f"`events` is {total.events}, at least 1 is needed")

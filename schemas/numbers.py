@@ -1,0 +1,44 @@
+"""Numbers as people send them: JSON numbers or numeric texts, taken exactly."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+#: A number's magnitude is below this.
+LIMIT = 10**100
+#: How many digits a number may have after the point.
+PLACES = 100
+#: A JSON number (RFC 8259), and what people write in a text besides: a sign, zeros before the number.
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,9})?", re.ASCII)
+
+
+def exact(text: str) -> Decimal:
+    """The number that a text says, exactly. Raises ValueError, which says why, for anything else.
+
+    Its magnitude is below 1e100, and it has at most 100 digits after the point.
+
+    >>> exact("0.1"), exact("-1e3")
+    (Decimal('0.1'), Decimal('-1E+3'))
+    """
+    if len(text) > 256 or not _NUMBER.fullmatch(text):
+        raise ValueError("is no finite number")
+    number = Decimal(text)
+    exponent = number.as_tuple().exponent
+    if number and number.adjusted() >= 100:
+        raise ValueError("is a number of 1e100 or more, or of -1e100 or less")
+    if isinstance(exponent, int) and -exponent > PLACES:
+        raise ValueError(f"has more than {PLACES} digits after the point")
+    return number if number else Decimal(0)
+
+
+def written(number: Decimal) -> str:
+    """A finite number as JSON has it: all its digits, none to spare.
+
+    >>> written(Decimal("100.0")), written(Decimal("-0.50")), written(Decimal("1E+3")), written(Decimal("-0"))
+    ('100', '-0.5', '1000', '0')
+    """
+    text = f"{number:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text

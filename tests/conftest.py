@@ -82,7 +82,7 @@ def schema(postgres: str) -> Iterator[str]:
 @pytest.fixture
 def environ(kafka: str, postgres: str, schema: str, tmp_path: Path) -> dict[str, str]:
     """The environment for a `weir` process of the test's own: this one's, with all of weir's settings replaced."""
-    api, feed, listener, broadcaster, broadcast = free_ports(5)
+    api, feed, listener, broadcaster, broadcast, monitoring, metrics = free_ports(7)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
     return inherited | {
         "WEIR_HOME": str(tmp_path / "home"),
@@ -94,6 +94,8 @@ def environ(kafka: str, postgres: str, schema: str, tmp_path: Path) -> dict[str,
         "WEIR_LISTENER_PORT": str(listener),
         "WEIR_BROADCASTER_PORT": str(broadcaster),
         "WEIR_BROADCAST_PORT": str(broadcast),
+        "WEIR_MONITORING_PORT": str(monitoring),
+        "WEIR_METRICS_PORT": str(metrics),
     }
 
 

@@ -1,0 +1,60 @@
+"""What an endpoint takes in, as a declaration: `MONITORING` and `METRICS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from infra.config import Config
+from schemas.metrics import MetricEvent
+from schemas.monitoring import MonitoringEvent
+from schemas.times import epoch_ms, timestamp_ms
+from schemas.topic import Topic
+from schemas.topics import METRIC_EVENTS, MONITORING_EVENTS
+
+
+@dataclass(frozen=True)
+class Intake:
+    """One kind of event, and where it comes in.
+
+    `path` takes POST, `websocket` (where there is one) WebSockets. `topic` has the type and the check of an event.
+    `time` gives the event's time in epoch milliseconds, from the field `time_field`; one that is more than `max_skew`
+    (milliseconds) ahead of the clock is refused. A record's timestamp is when it was taken in.
+
+    `id_of` gives what an event is told apart by, in the field `id_field`: what Kafka has is not written again. Where it
+    is None events are told apart by their place in the request, and those of one request share records, up to
+    `PACKED` bytes each, without a key.
+    """
+
+    name: str
+    topic: Topic
+    path: str
+    websocket: str | None
+    time: Callable[[Any], int]
+    time_field: str
+    max_skew: Callable[[Config], int]
+    id_of: Callable[[Any], str] | None = None
+    id_field: str = "index"
+
+
+def _monitoring_time(event: MonitoringEvent) -> int:
+    return epoch_ms(event.event_timestamp)
+
+
+def _metric_time(event: MetricEvent) -> int:
+    return timestamp_ms(event.timestamp)
+
+
+def _event_id(event: MonitoringEvent) -> str:
+    return event.event_id
+
+
+MONITORING = Intake(
+    "monitoring", MONITORING_EVENTS, "/events", None,
+    _monitoring_time, "event_timestamp", lambda config: config.monitoring_max_skew, _event_id, "event_id",
+)  # fmt: skip
+METRICS = Intake(
+    "metrics", METRIC_EVENTS, "/metric-events", "/ws/metric-events",
+    _metric_time, "timestamp", lambda config: config.metrics_max_skew,
+)  # fmt: skip

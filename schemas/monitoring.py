@@ -8,16 +8,24 @@ event.
 from __future__ import annotations
 
 import enum
+import re
 
 import msgspec
+import orjson
 
+from schemas.dead_letters import Reason
+from schemas.errors import PoisonError
 from schemas.links import check_id
-from schemas.numbers import exact
+from schemas.numbers import SUM_DIGITS, exact
 from schemas.times import epoch_ms
 
 #: The longest event, in bytes.
 MAX_EVENT = 64 << 10
+#: How deeply a value may be nested: whoever reads it has a stack, too, and not all have the same.
+MAX_NESTING = 100
 
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_OPEN, _CLOSE = b"[{", b"]}"
 _any = msgspec.json.Decoder().decode
 
 
@@ -91,7 +99,9 @@ def number_of(value: msgspec.Raw) -> str:
 
 
 def check_event(event: MonitoringEvent) -> None:
-    """Raises ValueError, which names the field, for what the type allows and monitoring does not."""
+    """Raises ValueError, which names the field, for what the type allows and monitoring does not; PoisonError for a
+    value that is nested too deeply.
+    """
     check_id(event.client_id, "client_id")
     check_id(event.event_id, "event_id")
     check_id(event.event_key, "event_key")
@@ -111,13 +121,31 @@ def check_event(event: MonitoringEvent) -> None:
 
 
 def check_json(value: msgspec.Raw, field: str) -> None:
-    """Raises ValueError for a value with a number that no double holds (1e400): nobody could read it."""
+    """Raises ValueError for a value that not everybody can read, such as a number that no double holds (1e400), and
+    PoisonError for one that is nested too deeply.
+    """
+    raw = bytes(value)
+    if _nesting(raw) > MAX_NESTING:
+        raise PoisonError(Reason.NESTING, f"`{field}` is nested more than {MAX_NESTING} deep")
+    raw.decode()
     try:
-        _any(value)
-    except RecursionError as e:
-        raise ValueError(f"`{field}` is nested too deeply") from e
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise ValueError(f"`{field}` cannot be read: {e}") from e
+        orjson.loads(raw)
+    except orjson.JSONDecodeError as e:
+        raise ValueError(f"`{field}` cannot be read: {e.msg}") from e
+
+
+def _nesting(raw: bytes) -> int:
+    """How deeply a JSON value is nested, or more where it is surely within the limit."""
+    if (most := raw.count(b"[") + raw.count(b"{")) <= MAX_NESTING:
+        return most
+    depth = deepest = 0
+    for byte in _STRING.sub(b"", raw):
+        if byte in _OPEN:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in _CLOSE:
+            depth -= 1
+    return deepest
 
 
 def check_unique(event: UniqueEvent) -> None:
@@ -132,6 +160,6 @@ def check_total(total: ClientTotal) -> None:
     """Raises ValueError for what the type allows and monitoring does not."""
     check_id(total.client_id, "client_id")
     check_id(total.event_key, "event_key")
-    exact(number_of(total.event_value))
+    exact(number_of(total.event_value), SUM_DIGITS)
     if total.events < 1:
         raise ValueError(f"`events` is {total.events}, at least 1 is needed")

@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+#: How many digits a number may have before the point.
+DIGITS = 100
 #: A number's magnitude is below this.
-LIMIT = 10**100
+LIMIT = 10**DIGITS
 #: How many digits a number may have after the point.
 PLACES = 100
+#: How many digits a sum may have before the point: 1e32 numbers add up to no more.
+SUM_DIGITS = DIGITS + 32
 #: A JSON number (RFC 8259), and what people write in a text besides: a sign, zeros before the number.
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,9})?", re.ASCII)
 
 
-def exact(text: str) -> Decimal:
+def exact(text: str, digits: int = DIGITS) -> Decimal:
     """The number that a text says, exactly. Raises ValueError, which says why, for anything else.
 
-    Its magnitude is below 1e100, and it has at most 100 digits after the point.
+    It has at most `digits` digits before the point, and 100 after it.
 
     >>> exact("0.1"), exact("-1e3")
     (Decimal('0.1'), Decimal('-1E+3'))
@@ -25,8 +29,8 @@ def exact(text: str) -> Decimal:
         raise ValueError("is no finite number")
     number = Decimal(text)
     exponent = number.as_tuple().exponent
-    if number and number.adjusted() >= 100:
-        raise ValueError("is a number of 1e100 or more, or of -1e100 or less")
+    if number and number.adjusted() >= digits:
+        raise ValueError(f"is a number of 1e{digits} or more, or of -1e{digits} or less")
     if isinstance(exponent, int) and -exponent > PLACES:
         raise ValueError(f"has more than {PLACES} digits after the point")
     return number if number else Decimal(0)

@@ -20,8 +20,9 @@ class Topic:
     """One topic. `partitions` None: as many as `WEIR_PARTITIONS` says; else fixed. `value` None: bytes as they come.
 
     `key` says in words what a record's key is; `key_of` makes it of a value where the value decides. `check` raises
-    ValueError for a value that the type allows and weir does not. Topics owned by `producers` are the way in: anyone
-    may write to them; the others are written by their owner alone.
+    ValueError for a value that the type allows and weir does not, PoisonError where the reason is another than
+    `invalid`. Topics owned by `producers` are the way in: anyone may write to them; the others are written by their
+    owner alone.
     """
 
     name: str

@@ -78,23 +78,37 @@ class Combine(Stage):
     def _together(self, records: Sequence[Record]) -> bool:
         """Counts the records where all are good, else does nothing and says no. Every event pays for this method."""
         timestamps = [record.timestamp()[1] for record in records]
-        first, last = min(timestamps), max(timestamps)
-        decode = self._job.decoder.fast
-        high, floor = self._bounds()
-        if first < max(floor, max(high, last) - self._job.windows.retention, 0) or last > self._source.latest:
+        times_of = self._job.times_of
+        span = self._span(timestamps) if times_of is None else None
+        if times_of is None and span is None:
             return False
+        decode = self._job.decoder.fast
         try:
             found = [decode(record.value()) for record in records]  # type: ignore[arg-type]
             elements, times = (found, timestamps) if list not in set(map(type, found)) else _flat(found, timestamps)
             self._job.check_all(elements)
+            if times_of is not None:
+                times = times_of(elements, times)
+                span = self._span(times)
+            if span is None:
+                return False
             keys = self._job.keys_of(elements, times)
             rows = self._job.aggregation.rows(elements)
         except (TypeError, ValueError, PoisonError, *BAD_INPUT):  # TypeError: a record without a value
             return False
+        first, last = span
         self._cells.add(keys, times, rows, first, last)
         self._source.routed.counted += len(keys)
         self._source.mark.delivered(last)
         return True
+
+    def _span(self, times: Sequence[int]) -> tuple[int, int] | None:
+        """The first and the last of these times; None where one is late or refused, or might be by their order."""
+        first, last = min(times), max(times)
+        high, floor = self._bounds()
+        if first < max(floor, max(high, last) - self._job.windows.retention, 0) or last > self._source.latest:
+            return None
+        return first, last
 
     def _bounds(self) -> tuple[int, int]:
         """The largest timestamp so far (-1: none), and the one below which an event is late (0: none is)."""
@@ -104,26 +118,27 @@ class Combine(Stage):
 
     def _one_by_one(self, record: Record) -> None:
         """Counts, or sets aside, each element of one record."""
-        timestamp, value = record.timestamp()[1], record.value()
-        source = self._source
-        _, floor = self._bounds()
+        stamped, value = record.timestamp()[1], record.value()
+        source, times_of = self._source, self._job.times_of
         for index, (element, raw) in enumerate(self._job.decoder.elements(value)):
             place = None if raw is value else index
             try:
                 if isinstance(element, PoisonError):
                     raise element
-                source.check(timestamp)
-                keys = self._job.keys_of([element], [timestamp])
+                times = [stamped] if times_of is None else times_of([element], [stamped])
+                source.check(times[0], "record's timestamp" if times_of is None else "event's time")
+                keys = self._job.keys_of([element], times)
                 rows = self._job.aggregation.rows([element])
             except PoisonError as e:
                 source.refuse(record, raw, place, e)
                 continue
-            if timestamp < floor:
+            time, (_, floor) = times[0], self._bounds()
+            if time < floor:
                 self._too_late(record, raw, place, floor)
                 continue
-            self._cells.add(keys, [timestamp], rows, timestamp, timestamp)
+            self._cells.add(keys, times, rows, time, time)
             source.routed.counted += 1
-            source.mark.delivered(timestamp)
+            source.mark.delivered(time)
 
     def _too_late(self, record: Record, raw: bytes, element: int | None, floor: int) -> None:
         self._source.routed.late += 1

@@ -107,13 +107,13 @@ class Source:
             self.mark.declare(self._idle_from + self._away + elapsed_ms, self._now())
         self._at = self._now()
 
-    def check(self, timestamp: int) -> None:
-        """Raises PoisonError for a record's timestamp that is none, negative, or ahead of the clock."""
-        if timestamp < 0:
-            raise PoisonError(Reason.TIMESTAMP, f"the record has no timestamp, or a negative one: {timestamp}")
-        if timestamp > self.latest:
-            ahead = timestamp - self.latest + self._max_skew
-            raise PoisonError(Reason.TIMESTAMP, f"the record's timestamp is {ahead} ms ahead of the clock")
+    def check(self, time: int, what: str = "record's timestamp") -> None:
+        """Raises PoisonError for a time that is none, negative, or ahead of the clock; `what` is what it is."""
+        if time < 0:
+            raise PoisonError(Reason.TIMESTAMP, f"the {what} is missing or negative: {time}")
+        if time > self.latest:
+            ahead = time - self.latest + self._max_skew
+            raise PoisonError(Reason.TIMESTAMP, f"the {what} is {ahead} ms ahead of the clock")
 
     def refuse(self, record: Record, raw: bytes, element: int | None, why: PoisonError) -> None:
         """Puts `raw`, element `element` of the record, to the dead letters."""

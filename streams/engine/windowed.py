@@ -51,6 +51,11 @@ class Windowed:
     Both raise PoisonError for an element that has none. `keys` has to see to it that keys are of bounded length, and
     that an element that the topic's check refuses has none.
 
+    An element's time is its record's timestamp; or `times` gives the times (whole epoch ms) of many elements, given
+    their records' timestamps, and raises PoisonError where one has none. Then what is late, too far ahead of the clock,
+    in which window, and how far event time has come goes by these times; `keys` gets them; of an array each element has
+    its own; and what the records' own timestamps are does not matter, not even whether there are any.
+
     `aggregates` by name, as the results call them; none: events are counted. `partials` is an internal topic of the
     job's own with as many partitions as `output`. `changelog` is what state is restored from; None, which Emit.CLOSED
     does not allow: `output` itself, which saves a write for every change. `closings`: where each partition of the
@@ -73,6 +78,7 @@ class Windowed:
     output: Topic
     key: Sequence[str] | Callable[[Any], Key] | None = None
     keys: Callable[[Sequence[Any], Sequence[int]], Sequence[Key]] | None = None
+    times: Callable[[Sequence[Any], Sequence[int]], Sequence[int]] | None = None
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     changelog: Topic | None = None
     closings: Topic | None = None
@@ -123,8 +129,13 @@ class Windowed:
         return Several(self.aggregates) if self.aggregates else Counts()
 
     @cached_property
+    def times_of(self) -> Callable[[Sequence[Any], Sequence[int]], Sequence[int]] | None:
+        """The times of elements at their records' timestamps; None: those are the times."""
+        return None if self.times is None else _whole(self.times)
+
+    @cached_property
     def keys_of(self) -> Callable[[Sequence[Any], Sequence[int]], Sequence[Key]]:
-        """The keys of elements at their timestamps."""
+        """The keys of elements at their times."""
         if self.keys is not None:
             return self.keys
         assert self.key is not None
@@ -280,3 +291,15 @@ def _bounded(key: Callable[[Any], Any]) -> Callable[[Sequence[Any], Sequence[int
         return found
 
     return keys
+
+
+def _whole(times: Callable[[Sequence[Any], Sequence[int]], Sequence[int]]) -> Callable[..., Sequence[int]]:
+    def checked(elements: Sequence[Any], timestamps: Sequence[int]) -> Sequence[int]:
+        found = times(elements, timestamps)
+        if len(found) != len(elements):
+            raise EngineError(f"{len(elements)} elements have as many times, not {len(found)}")
+        if set(map(type, found)) != {int}:  # a window must not begin at a fraction
+            raise EngineError(f"a time is in whole milliseconds, not {next(t for t in found if type(t) is not int)!r}")
+        return found
+
+    return checked

@@ -11,11 +11,12 @@ from streams.api import Emit, HoppingWindows, SessionWindows, TumblingWindows, W
 
 
 class View(msgspec.Struct, frozen=True):
-    """One view of a page by a user, and what it was worth."""
+    """One view of a page by a user, and what it was worth; `at` is its time where the job goes by that."""
 
     page: str
     user: str
     worth: float
+    at: int = 0
 
 
 VIEWS = Topic("views", "producers", "Views of pages", "free", View)

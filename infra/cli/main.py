@@ -18,6 +18,7 @@ from infra.cli import (
     produce,
     reset,
     send,
+    simulate,
     status,
     subscribe,
     tail,
@@ -37,8 +38,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for module in (
-    up, status, demo, feed, worker, reset, ledger, links, broadcast, send, subscribe, produce, tail, topics, trim,
-    dead_letters, config,
+    up, status, demo, feed, worker, reset, ledger, links, broadcast, send, subscribe, simulate, produce, tail, topics,
+    trim, dead_letters, config,
 ):  # fmt: skip
     module.register(app)
 

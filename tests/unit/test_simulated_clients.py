@@ -116,7 +116,7 @@ def test_a_body_holds_what_is_new_and_then_the_copies_in_every_form() -> None:
     assert seen == set(Form)
 
 
-@pytest.mark.parametrize("rate", [0.5, 1, 20, 5000])
+@pytest.mark.parametrize("rate", [0.5, 1, 20, 500])
 def test_events_are_due_at_the_rate_and_within_the_duration(rate: float) -> None:
     requests = list(client(rate=rate, duration=20).requests())
     assert [request.due for request in requests] == sorted(request.due for request in requests)
@@ -125,7 +125,7 @@ def test_events_are_due_at_the_rate_and_within_the_duration(rate: float) -> None
 
 
 def test_without_a_duration_it_goes_on() -> None:
-    assert len(list(islice(client(duration=None).requests(), 5000))) == 5000
+    assert len(list(islice(client(duration=None).requests(), 500))) == 500
 
 
 @pytest.mark.parametrize(("rate", "duration"), [(0, 1), (-1, 1), (float("nan"), 1), (1, 0), (1, -1)])

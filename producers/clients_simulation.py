@@ -1,0 +1,94 @@
+"""A simulation of monitored clients from its start to the comparison of what weir has with what they sent."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from producers.clock import wall_clock
+from producers.simulated_check import Dump, SentByClient
+from producers.simulated_clients import SimulatedClient
+from producers.simulated_dumps import Dumps
+from producers.simulated_sending import TIMEOUT_S, Sender
+from schemas.errors import WeirError
+
+#: Seconds between two looks at what weir has.
+LOOK_S = 1.0
+#: Seconds that what is on its way when the simulation is ended has to be answered.
+ENDING_S = 5.0
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One client: what it sent, how what weir has differs from it, and how many keys were compared."""
+
+    sent: SentByClient
+    differences: list[str]
+    keys: int
+
+
+class ClientsSimulation:
+    """`clients` clients that together send `rate` new events per second to monitoring at `url`, each from a thread.
+
+    `duration`: seconds, None: until `stop`. Raises ConfigError for values that make no simulation.
+    """
+
+    def __init__(self, url: str, clients: int, rate: float, duration: float | None, seed: int) -> None:
+        self._dumps = Dumps(url)
+        self._stop, self._give_up = threading.Event(), threading.Event()
+        start, begin = wall_clock(), time.monotonic()
+        planned = [SimulatedClient(seed, number, start, rate / clients, duration) for number in range(clients)]
+        self.senders = [
+            Sender(client.client_id, client.requests(), url, begin, self._stop, self._give_up) for client in planned
+        ]
+
+    def start(self) -> None:
+        """Sends from now on. Raises WeirError where nobody answers."""
+        self._dumps.check()
+        for sender in self.senders:
+            sender.start()
+
+    def wait(self) -> None:
+        """Returns once all have sent all that they have, or one could not go on. Blocks."""
+        while any(sender.is_alive() for sender in self.senders) and not any(sender.error for sender in self.senders):
+            self._stop.wait(0.1)
+
+    def stop(self) -> None:
+        """Sends nothing new, and waits for the answers to what was sent. Raises what ended a client early. Blocks."""
+        self._stop.set()
+        deadline = time.monotonic() + ENDING_S
+        for sender in self.senders:
+            sender.join(max(0.0, deadline - time.monotonic()))
+        self._give_up.set()
+        for sender in self.senders:
+            sender.join(TIMEOUT_S + ENDING_S)
+        if error := next((sender.error for sender in self.senders if sender.error), None):
+            raise error
+
+    def compare(self, patience: float) -> list[Compared]:
+        """Looks at what weir has until it is what was sent, twice in a row, for at most `patience` seconds. Blocks.
+
+        Twice, because an event that counts once more than it should may do so late.
+        """
+        deadline = time.monotonic() + patience
+        equal = 0
+        while True:
+            compared = [self._compared(sender.sent) for sender in self.senders]
+            equal = 0 if any(c.differences for c in compared) else equal + 1
+            if equal == 2 or time.monotonic() > deadline:
+                return compared
+            time.sleep(LOOK_S)
+
+    def _compared(self, sent: SentByClient) -> Compared:
+        differences: Sequence[str]
+        dump: Dump | None = None
+        try:
+            dump = self._dumps.of(sent.client_id)
+            differences = sent.differences(dump)
+        except (OSError, http.client.HTTPException, WeirError) as e:
+            differences = [f"its dump cannot be had: {e}"]
+        keys = len(sent.keys - sent.in_doubt)
+        return Compared(sent, list(differences), keys)

@@ -116,7 +116,8 @@ class SentByClient:
         for key in self.sums.keys() - self.in_doubt:
             there = dump.sums.get(key)
             if there != self.sums[key]:
-                yield f"{key}: sent {written(self.sums[key])}, there is {'nothing' if there is None else written(there)}"
+                found = "nothing" if there is None else written(there)
+                yield f"{key}: sent {written(self.sums[key])}, there is {found}"
 
     def _wrong_series(self, dump: Dump) -> Iterator[str]:
         for key in self.series.keys() - self.in_doubt:

@@ -3,8 +3,9 @@
 Totals are small, and all of them are held. Events of series are held up to a number of bytes; beyond it the oldest by
 their own time go, a chunk of up to 64 of a key at a time, and each series says how many of it are gone.
 
-Pure, and of one thread. An event of a series takes what its id and its value take, and about 26 bytes; a series'
-first event takes 0.7 KB: `python -m benchmarks.client_store`.
+Pure, and of one thread. Measured on 2026-11-21 with `python -m benchmarks.client_store`: an event with a UUID and four
+digits, 42 bytes, takes 66 bytes of memory in a long series (as a dict in a list: 378), 73 where events come out of
+order, and 590 as the only one of its key.
 """
 
 from __future__ import annotations

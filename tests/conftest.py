@@ -1,5 +1,7 @@
 """Real servers for the tests: started once per run, ended with it; a topic prefix and a schema for each test.
 
+With several processes (`pytest -n 2`) the first starts them, and the others are pointed at them.
+
 `WEIR_KAFKA` and `WEIR_POSTGRES`, where set, point the tests at servers that run already. Where a server cannot be
 had the test fails: nothing is skipped.
 """
@@ -11,6 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -32,20 +35,51 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Config]:
+_SHARED = pytest.StashKey[ExitStack]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Starts the servers that the processes of this run share."""
+    stack = config.stash[_SHARED] = ExitStack()
+    own = stack.enter_context(_own_servers())
+    if "WEIR_KAFKA" not in os.environ:
+        stack.enter_context(running(KafkaServer(own)))
+        os.environ["WEIR_KAFKA"] = own.bootstrap
+    if "WEIR_POSTGRES" not in os.environ:
+        stack.enter_context(running(PostgresServer(own)))
+        os.environ["WEIR_POSTGRES"] = own.dsn
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends them."""
+    if _SHARED in config.stash:
+        config.stash[_SHARED].close()
+
+
+@contextmanager
+def _own_servers() -> Iterator[Config]:
     """The configuration of the embedded servers of this run: a home and ports of their own."""
     home = Path(tempfile.mkdtemp(prefix="weir-test-"))
     kafka, controller, postgres = free_ports(3)
-    yield configuration.load(
-        {
-            "WEIR_HOME": str(home),
-            "WEIR_KAFKA_PORT": str(kafka),
-            "WEIR_KAFKA_CONTROLLER_PORT": str(controller),
-            "WEIR_POSTGRES_PORT": str(postgres),
-        }
-    )
-    shutil.rmtree(home)
+    try:
+        yield configuration.load(
+            {
+                "WEIR_HOME": str(home),
+                "WEIR_KAFKA_PORT": str(kafka),
+                "WEIR_KAFKA_CONTROLLER_PORT": str(controller),
+                "WEIR_POSTGRES_PORT": str(postgres),
+            }
+        )
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Config]:
+    """The configuration of the embedded servers, where this process starts them itself."""
+    with _own_servers() as config:
+        yield config
 
 
 @pytest.fixture(scope="session")

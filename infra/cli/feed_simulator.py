@@ -19,7 +19,7 @@ from infra.signals import until_signal
 from infra.status import StatusFile
 from producers import feed_report
 from producers.clock import wall_clock
-from producers.feed_check import FeedCheck
+from producers.feed_check import Comparison, FeedCheck
 from producers.feed_server import FeedServer
 from producers.recorded_feed import Recorder, Timed
 
@@ -44,26 +44,36 @@ class Simulation:
 async def simulate(config: Config, simulation: Simulation) -> bool:
     """Plays to the end or to a signal, prints the comparison, and returns whether all came back as it was sent."""
     check = FeedCheck(wall_clock)
-    with contextlib.ExitStack() as stack:
-        server = FeedServer(simulation.messages, check, simulation.speed)
-        if simulation.record:
-            server.record = stack.enter_context(contextlib.closing(Recorder(simulation.record))).write
-        address = await server.start(config.host, simulation.port)
-        status = StatusFile(config, SERVICE, address)
-        status.set("running", playing=simulation.what, speed=simulation.speed)
-        _log.info("feed.serving", address=address, playing=simulation.what, speed=simulation.speed)
-        try:
-            with _live(config, lambda: feed_report.live(server, check, address), quiet=simulation.as_json):
-                await until_signal(_play(server, simulation.timeout))
-        finally:
-            result = check.compare()  # before the connection ends, which puts into doubt what is still on its way
-            status.remove()
-            await server.stop()
+    server = FeedServer(simulation.messages, check, simulation.speed)
+    found: list[Comparison] = []
+    # Around all of it: from the moment that it says it runs, it can be stopped.
+    await until_signal(_serve(config, simulation, server, check, found))
+    result = found[0] if found else check.compare()
     if simulation.as_json:
         sys.stdout.buffer.write(msgspec.json.encode(feed_report.as_json(result, check, server.ended)) + b"\n")
     else:
         Console().print(feed_report.comparison(result, server.ended))
     return result.equal
+
+
+async def _serve(
+    config: Config, simulation: Simulation, server: FeedServer, check: FeedCheck, found: list[Comparison]
+) -> None:
+    """Plays; puts the comparison into `found` before the connection ends, which puts into doubt what is on its way."""
+    with contextlib.ExitStack() as stack:
+        if simulation.record:
+            server.record = stack.enter_context(contextlib.closing(Recorder(simulation.record))).write
+        address = await server.start(config.host, simulation.port)
+        status = StatusFile(config, SERVICE, address)
+        try:
+            status.set("running", playing=simulation.what, speed=simulation.speed)
+            _log.info("feed.serving", address=address, playing=simulation.what, speed=simulation.speed)
+            with _live(config, lambda: feed_report.live(server, check, address), quiet=simulation.as_json):
+                await _play(server, simulation.timeout)
+        finally:
+            found.append(check.compare())
+            status.remove()
+            await server.stop()
 
 
 async def _play(server: FeedServer, timeout: float) -> None:

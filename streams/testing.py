@@ -180,6 +180,11 @@ class Harness:
         """How many events are in the table, as committed."""
         return self.job.tally(self._metadata()).merged
 
+    @property
+    def dropped(self) -> int | None:
+        """How many keys had to go for want of room, as committed; None where the job has no capacity."""
+        return self.job.tally(self._metadata()).dropped
+
     def stage(self, topic: str, partition: int) -> Stage:
         """The stage of a task, with all that it has processed."""
         return self._task(topic, partition).stage

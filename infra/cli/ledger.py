@@ -21,7 +21,7 @@ def ledger(
 
     `merged` is how many of those counted are in the cells that have been written. --json also says how far each of the
     job's topics reaches beyond what is committed (`behind`); in a topic of the engine's own, part of that is
-    transaction markers, which stay.
+    transaction markers, which stay. A job with a capacity says how many keys it has dropped for want of room.
     """
     import msgspec
     from rich.console import Console
@@ -42,5 +42,7 @@ def ledger(
     view.add_column(justify="right")
     for name in ("accepted", "counted", "late", "dead", "merged"):
         view.add_row(name, f"{getattr(found, name):,}")
+    if found.dropped is not None:
+        view.add_row("keys dropped", f"{found.dropped:,}")
     view.add_row("not processed yet", f"{found.behind[made.source.name]:,}")
     Console().print(view)

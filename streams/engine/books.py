@@ -23,8 +23,8 @@ class Books:
         for task in reversed(self._job.tasks):
             if task.topic.name != view:
                 committed[task.topic.name], behind[task.topic.name] = self._committed(task.topic.name)
-        routed, merged = self._job.tally(committed)
-        return Ledger(routed.accepted, routed.counted, routed.late, routed.dead, merged, behind)
+        routed, merged, dropped = self._job.tally(committed)
+        return Ledger(routed.accepted, routed.counted, routed.late, routed.dead, merged, behind, dropped)
 
     def _committed(self, topic: str) -> tuple[list[str], int]:
         """The metadata of each partition that has any, and how many offsets the topic holds beyond the committed."""

@@ -83,6 +83,7 @@ class Combine(Stage):
         if times_of is None and span is None:
             return False
         decode = self._job.decoder.fast
+        times: Sequence[int]
         try:
             found = [decode(record.value()) for record in records]  # type: ignore[arg-type]
             elements, times = (found, timestamps) if list not in set(map(type, found)) else _flat(found, timestamps)

@@ -59,6 +59,12 @@ class DataPlane:
         """The living tasks, by topic and partition."""
         return self._tasks
 
+    @property
+    def dropped(self) -> int | None:
+        """How many keys the tasks had to drop for want of room, since the beginning; None where they never have to."""
+        known = [dropped for task in self._tasks.values() if (dropped := task.stage.dropped) is not None]
+        return sum(known) if known else None
+
     async def assign(self, partitions: set[Partition]) -> None:
         """Closes all tasks and opens these. An assignment that the next one overtakes never starts."""
         self._wanted = set(partitions)

@@ -81,7 +81,8 @@ class Endpoint:
     async def _health(self, _: web.Request) -> web.Response:
         own = sorted(f"{topic}[{partition}]" for topic, partition in self._plane.tasks)
         body = {"status": "ok", "job": self._job.name, "state": "running" if own else "waiting", "partitions": own}
-        return _json(200, body)
+        dropped = self._plane.dropped
+        return _json(200, body if dropped is None else body | {"dropped": dropped})
 
     async def _table(self, request: web.Request) -> web.Response:
         try:

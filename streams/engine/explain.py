@@ -69,7 +69,8 @@ def _store(job: Job) -> str:
 def _what(job: Job) -> str:
     if isinstance(job, Keyed):
         kept = f"kept {duration_text(job.ttl)} after the last change" if job.ttl is not None else "kept for ever"
-        return f"state per key of {job.source.name}, {kept}"
+        most = "" if job.capacity is None else f", {job.capacity} keys at most"
+        return f"state per key of {job.source.name}, {kept}{most}"
     if not isinstance(job, Windowed):
         return f"reads {job.source.name}"
     values = ", ".join(job.aggregates) or "count"

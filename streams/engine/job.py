@@ -37,10 +37,13 @@ class TaskTopic(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """A job's ledger as its committed offsets hold it: what became of the source's events; how many are in a table."""
+    """A job's ledger as its committed offsets hold it: what became of the source's events; how many are in a table; how
+    many keys that had to go from there for want of room, None where there is always room.
+    """
 
     routed: Routed
     merged: int
+    dropped: int | None = None
 
 
 class Job(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,12 @@ class Keyed(Generic[E, S]):
 
     `state` is the type of the state, one that msgspec can encode. A key's state is written as a whole whenever it
     changes, to `changelog` (compacted, internal), from which it is restored: keep it small. `ttl` (ms): a key that was
-    not written for so long in event time, and has no timer, is dropped. `outputs` are the topics that `process` may
-    write to.
+    not written for so long in event time, and has no timer, is dropped. `capacity`, which needs a `ttl`: the most keys
+    that are kept, over all partitions. Each partition has the same share of it, rounded up; where it would have a key
+    more, the one that would expire first is dropped with its timers (of several at once the first by name), be it the
+    one that was just written. The worker's log, its `GET /health` and `weir ledger` tell how many were dropped.
+
+    `outputs` are the topics that `process` may write to.
 
     `repartition` is an internal topic of the job's own, through which elements reach the partition that owns their key.
     None: the source's producers put all records of a key into one partition already. Then the order of its partition
@@ -55,6 +60,7 @@ class Keyed(Generic[E, S]):
     process: Callable[[Context[S], E], None]
     on_timer: Callable[[Context[S], str], None] | None = None
     ttl: int | None = None
+    capacity: int | None = None
     outputs: Sequence[Topic] = ()
     repartition: Topic | None = None
     view: View | None = None
@@ -69,6 +75,8 @@ class Keyed(Generic[E, S]):
             raise ValueError(f"job {self.name}: topic {self.changelog.name} must be compacted: it holds the state")
         if self.ttl is not None and self.ttl <= 0:
             raise ValueError(f"job {self.name}: the time to live must be longer than nothing")
+        if self.capacity is not None and (self.capacity < 1 or self.ttl is None):
+            raise ValueError(f"job {self.name}: a capacity is a key at least, and needs a time to live")
         if self.store not in STORES:
             raise ValueError(f"job {self.name}: there is no store {self.store!r}")
 
@@ -118,14 +126,19 @@ class Keyed(Generic[E, S]):
             assert decoder is not None
             return Screen(self.name, self.view.topic, decoder)
         if self.repartition is None:
-            return KeyedStage(self, partition, self._open_table(state), sources, now_ms)
+            return KeyedStage(self, partition, self._open_table(state), self._share(sources), sources, now_ms)
         outputs = counts[self.repartition.name]
         if topic == self.source.name:
             return Route(self, partition, sources, outputs, now_ms)
-        return RoutedKeyedStage(self, partition, self._open_table(state), sources, outputs, now_ms())
+        table, share = self._open_table(state), self._share(outputs)
+        return RoutedKeyedStage(self, partition, table, share, sources, outputs, now_ms())
 
     def _open_table(self, folder: Path | None) -> Table:
         return open_table(self.store, folder, bytes, bytes, str)
+
+    def _share(self, partitions: int) -> float:
+        """How many keys each of so many partitions may keep."""
+        return math.inf if self.capacity is None else -(-self.capacity // partitions)
 
     def others(self, metadata: Sequence[str]) -> int | None:
         return others_watermark(map(self._source, metadata))
@@ -133,12 +146,18 @@ class Keyed(Generic[E, S]):
     def tally(self, committed: Mapping[str, Sequence[str]]) -> Tally:
         routed = sum((self._source(m).routed for m in committed[self.source.name]), Routed())
         if self.repartition is None:
-            return Tally(routed, routed.counted)
+            own = [read_metadata(m, KeyedState) for m in committed[self.source.name]]
+            return Tally(routed, routed.counted, self._dropped(own))
         states = [read_metadata(m, RoutedKeyedState) for m in committed[self.repartition.name]]
         dead = sum(state.dead for state in states)  # of those that were sent on as good
         return Tally(
-            Routed(routed.counted - dead, routed.late, routed.dead + dead), sum(state.merged for state in states)
+            Routed(routed.counted - dead, routed.late, routed.dead + dead),
+            sum(state.merged for state in states),
+            self._dropped(states),
         )
+
+    def _dropped(self, states: Sequence[KeyedState | RoutedKeyedState]) -> int | None:
+        return None if self.capacity is None else sum(state.dropped for state in states)
 
     def _source(self, metadata: str) -> SourceState:
         kind: Any = KeyedState if self.repartition is None else RouteState

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
 
 class KeyedState(msgspec.Struct, array_like=True):
-    """What is remembered with the offset of a source that is read directly. `born` as in `merge.MergeState`."""
+    """What is remembered with the offset of a source that is read directly. `born` as in `merge.MergeState`. `dropped`:
+    keys that had to go for want of room.
+    """
 
     sources: int
     source: SourceState
     born: int
+    dropped: int = 0
 
 
 class RoutedKeyedState(msgspec.Struct, array_like=True):
@@ -42,14 +45,15 @@ class RoutedKeyedState(msgspec.Struct, array_like=True):
     merged: int
     dead: int
     born: int
+    dropped: int = 0
 
 
 class _Table(Stage):
     """What both stages have: the table, restored from its whole changelog."""
 
-    def __init__(self, job: Keyed[Any, Any], partition: int, table: Table, now: int) -> None:
+    def __init__(self, job: Keyed[Any, Any], partition: int, table: Table, share: float, now: int) -> None:
         self._job, self._partition, self._born = job, partition, now
-        self._table: KeyedTable[Any, Any] = KeyedTable(job, partition, table)
+        self._table: KeyedTable[Any, Any] = KeyedTable(job, partition, table, share)
 
     def restore_cells(self, records: Iterable[Record]) -> int:
         """Takes the whole changelog partition; gives the number of keys."""
@@ -60,6 +64,10 @@ class _Table(Stage):
 
     def close(self) -> None:
         self._table.close()
+
+    @property
+    def dropped(self) -> int | None:
+        return None if self._job.capacity is None else self._table.dropped
 
     def find(self, key: tuple[str, ...]) -> list[Cell]:
         """What is held for the key, for those who ask: one cell or none. Not committed yet where `pending` says so."""
@@ -80,9 +88,15 @@ class KeyedStage(_Table):
     """Keyed state over one partition of a source whose producers put all records of a key into one partition."""
 
     def __init__(
-        self, job: Keyed[Any, Any], partition: int, table: Table, sources: int, now_ms: Callable[[], int]
+        self,
+        job: Keyed[Any, Any],
+        partition: int,
+        table: Table,
+        share: float,
+        sources: int,
+        now_ms: Callable[[], int],
     ) -> None:
-        super().__init__(job, partition, table, now_ms())
+        super().__init__(job, partition, table, share, now_ms())
         self._sources = sources
         self._source = Source(job.name, job.source, job.max_skew, now_ms)
         self._reader = KeyedReader(self._source, job.source, job.key)
@@ -96,7 +110,7 @@ class KeyedStage(_Table):
         if state.sources != self._sources:
             raise PartitionsChangedError(self._job.source.name, state.sources, self._sources)
         self._source.restore(state.source)
-        self._born, self._news = state.born, False
+        self._born, self._table.dropped, self._news = state.born, state.dropped, False
         self._table.advance(self._watermark())
         self.restore_from = None if self._table.kept(metadata) else FROM_START
 
@@ -128,7 +142,8 @@ class KeyedStage(_Table):
             return None
         self._news = False
         produce, changes = self._table.take()
-        metadata = write_metadata(KeyedState(self._sources, self._source.state(), self._born))
+        state = KeyedState(self._sources, self._source.state(), self._born, self._table.dropped)
+        metadata = write_metadata(state)
         self._table.flush(metadata)
         return Batch([*produce, *self._source.take()], metadata, [changes])
 
@@ -171,9 +186,16 @@ class RoutedKeyedStage(_Table):
     """Keyed state over one partition of a repartition topic: it owns the keys that `route` sends there."""
 
     def __init__(
-        self, job: Keyed[Any, Any], partition: int, table: Table, sources: int, outputs: int, now: int
+        self,
+        job: Keyed[Any, Any],
+        partition: int,
+        table: Table,
+        share: float,
+        sources: int,
+        outputs: int,
+        now: int,
     ) -> None:
-        super().__init__(job, partition, table, now)
+        super().__init__(job, partition, table, share, now)
         assert job.repartition is not None
         decoder = job.source.decoder()
         assert decoder is not None
@@ -193,7 +215,8 @@ class RoutedKeyedStage(_Table):
         if state.outputs != self._outputs:
             raise PartitionsChangedError(self._topic.name, state.outputs, self._outputs)
         self._marks.watermarks = state.watermarks
-        self._merged, self._dead, self._born = state.merged, state.dead, state.born
+        self._merged, self._dead = state.merged, state.dead
+        self._born, self._table.dropped = state.born, state.dropped
         self._table.advance(self._watermark())
         self.restore_from = None if self._table.kept(metadata) else FROM_START
 
@@ -241,7 +264,8 @@ class RoutedKeyedStage(_Table):
         self._news = self._unsaid = False
         produce, changes = self._table.take()
         aside, self._aside = self._aside, []
-        state = RoutedKeyedState(self._outputs, self._marks.watermarks, self._merged, self._dead, self._born)
+        marks, dropped = self._marks.watermarks, self._table.dropped
+        state = RoutedKeyedState(self._outputs, marks, self._merged, self._dead, self._born, dropped)
         metadata = write_metadata(state)
         self._table.flush(metadata)
         return Batch([*produce, *aside], metadata, [changes])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 E = TypeVar("E")
 S = TypeVar("S")
 
-#: The heap of timers is cleared of those that were moved once it is twice as long as after the last time, and this.
+#: A heap is cleared of what was moved once it is twice as long as what counts in it, and this.
 MOVED = 1 << 10
 
 _msgpack = msgspec.msgpack.Encoder().encode
@@ -43,12 +43,15 @@ class Cell(NamedTuple):
 
 
 class KeyedTable(Generic[E, S]):
-    """One partition of `job`, in window 0 of `table`. `mark` is the watermark (epoch ms); -1 while unknown."""
+    """One partition of `job`, in window 0 of `table`, of `share` keys at most. `mark` is the watermark (epoch ms); -1
+    while unknown. `dropped`: how many keys had to go for want of room, since the beginning.
+    """
 
-    def __init__(self, job: Keyed[E, S], partition: int, table: Table) -> None:
-        self._job, self._partition, self._table = job, partition, table
+    def __init__(self, job: Keyed[E, S], partition: int, table: Table, share: float) -> None:
+        self._job, self._partition, self._table, self._share = job, partition, table, share
         self._cells: Any = table.cells(0)  # key to bytes
         self._decode = msgspec.msgpack.Decoder(tuple[job.state | None, dict[str, int] | None, int]).decode  # type: ignore[name-defined]
+        self._head = msgspec.msgpack.Decoder(tuple[msgspec.Raw, dict[str, int] | None, int]).decode
         self._context: Context[S] = Context(self._state, job.outputs, job.on_timer is not None)
         self._limit = largest(job.changelog) - FRAME - 4 * KEY
         self._dirty: dict[str, None] = {}  # a dict for its order: the same input gives the same batch
@@ -56,10 +59,11 @@ class KeyedTable(Generic[E, S]):
         self._timers: dict[str, dict[str, int]] = {}
         self._alarms: list[tuple[int, str, str]] = []  # heap of (when, key, name), also of timers that were moved since
         self._cleared = 0
-        self._expiring: list[tuple[int, str]] = []  # heap of (when it may expire, key), one for each of _watched
-        self._watched: set[str] = set()
+        self._expiring: list[tuple[int, str]] = []  # heap of (when it may expire, key), also of those that have changed
+        self._watched: dict[str, int] = {}  # where there is a time to live: each key's place there, not later than true
         self._due: float = math.inf  # when the first of both heaps is to be looked at
         self.mark = -1
+        self.dropped = 0
 
     def kept(self, metadata: str | None) -> bool:
         """Whether what was committed with this metadata is here, so that no changelog is needed. Called once, first."""
@@ -83,19 +87,19 @@ class KeyedTable(Generic[E, S]):
         return len(cells)
 
     def _schedule(self) -> None:
-        """Takes up all keys' timers, and when they expire."""
-        header = msgspec.msgpack.Decoder(tuple[msgspec.Raw, dict[str, int] | None, int]).decode
+        """Takes up all keys' timers, and when they expire; drops those that there is no room for any more."""
         for key, cell in self._cells.items():
-            _, timers, touched = header(cell)
+            _, timers, touched = self._head(cell)
             if timers:
                 self._timers[key] = timers
                 self._alarms += [(at, key, name) for name, at in timers.items()]
             if self._job.ttl is not None:
-                self._watched.add(key)
-                self._expiring.append((touched + self._job.ttl, key))
+                when = self._watched[key] = touched + self._job.ttl
+                self._expiring.append((when, key))
         heapify(self._alarms)
         heapify(self._expiring)
         self._cleared = len(self._alarms)
+        self._make_room()
         self._look()
 
     def run(
@@ -194,10 +198,12 @@ class KeyedTable(Generic[E, S]):
         """Puts what the context holds into the table. Raises PoisonError, and does nothing, where it is too large."""
         context = self._context
         state, changes, timers = context.state, context._changes, self._timers.get(key)
+        when: int | None = None
         if changes:
             timers = {name: at for name, at in {**(timers or {}), **changes}.items() if at is not None}
         if state is None and not timers:
             if self._cells.pop(key, None) is not None:
+                self._watched.pop(key, None)
                 self._dirty[key] = None
         else:
             touched = max(timestamp, self.mark)
@@ -208,11 +214,14 @@ class KeyedTable(Generic[E, S]):
                 )
             self._cells[key] = raw
             self._dirty[key] = None
-            if self._job.ttl is not None and key not in self._watched:
-                self._watch(touched + self._job.ttl, key)
+            if self._job.ttl is not None:
+                when = touched + self._job.ttl
         if changes:
             self._set(key, timers or {}, changes)
         context._written = False
+        if when is not None and self._watched.get(key, math.inf) > when:
+            self._watch(when, key)
+            self._make_room()
 
     def _set(self, key: str, timers: dict[str, int], changes: dict[str, int | None]) -> None:
         if timers:
@@ -230,9 +239,12 @@ class KeyedTable(Generic[E, S]):
             self._cleared = len(self._alarms)
 
     def _watch(self, when: int, key: str) -> None:
-        self._watched.add(key)
+        self._watched[key] = when
         heappush(self._expiring, (when, key))
         self._due = min(self._due, when)
+        if len(self._expiring) > 2 * len(self._watched) + MOVED:
+            self._expiring = [(when, key) for key, when in self._watched.items()]
+            heapify(self._expiring)
 
     def _look(self) -> None:
         self._due = min(
@@ -246,7 +258,7 @@ class KeyedTable(Generic[E, S]):
             if self._timers.get(key, {}).get(name) == at:
                 self._alarm(at, key, name)
         while self._expiring and self._expiring[0][0] <= mark:
-            self._expire(heappop(self._expiring)[1])
+            self._expire_first()
         self._look()
 
     def _alarm(self, at: int, key: str, name: str) -> None:
@@ -263,17 +275,24 @@ class KeyedTable(Generic[E, S]):
         finally:
             context._done_at = -1
 
-    def _expire(self, key: str) -> None:
-        """Drops a key that was not written for the time to live. A timer that is still to come keeps it."""
+    def _expire_first(self) -> None:
+        """Drops the key that expires first, or finds that another does. A timer that is still to come keeps a key."""
         assert self._job.ttl is not None
-        self._watched.discard(key)
-        raw = self._cells.get(key)
-        if raw is None:
+        when, key = heappop(self._expiring)
+        if self._watched.get(key) != when:
             return
-        # When its timers fire or are taken back, that is a write: it cannot expire sooner after that than this.
-        when = (self.mark if key in self._timers else self._decode(raw)[2]) + self._job.ttl
-        if when > self.mark:
-            self._watch(when, key)
+        _, timers, touched = self._head(self._cells.get(key))
+        # When a timer fires that is a write: it cannot expire sooner after that than this.
+        if (true := max([touched, *(timers or {}).values()]) + self._job.ttl) > when:
+            self._watch(true, key)
         else:
-            del self._cells[key]
+            del self._cells[key], self._watched[key]
+            self._timers.pop(key, None)
             self._dirty[key] = None
+
+    def _make_room(self) -> None:
+        """Drops what expires first where there are more keys than there may be."""
+        before = len(self._watched)
+        while len(self._watched) > self._share:
+            self._expire_first()
+        self.dropped += before - len(self._watched)

@@ -25,12 +25,13 @@ class Routed(msgspec.Struct, array_like=True):
         return Routed(self.counted + other.counted, self.late + other.late, self.dead + other.dead)
 
 
-class Ledger(msgspec.Struct, frozen=True):
+class Ledger(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a job is: nothing is under way where `merged` equals `counted`.
 
     `accepted` = `counted` + `late` + `dead` is what stage one has routed; `merged` is what stage two has added up, the
     sum of all cells ever written. `behind` is how many offsets of each topic lie beyond the committed ones; the last
-    few of a topic that is written in transactions are markers, and stay.
+    few of a topic that is written in transactions are markers, and stay. `dropped`: keys that a job with a capacity has
+    dropped since the beginning, for want of room; None of other jobs.
     """
 
     accepted: int
@@ -39,3 +40,4 @@ class Ledger(msgspec.Struct, frozen=True):
     dead: int
     merged: int
     behind: dict[str, int]
+    dropped: int | None = None

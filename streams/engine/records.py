@@ -84,6 +84,11 @@ class Stage(ABC):
     def upstream(self) -> float:
         return 0.0
 
+    @property
+    def dropped(self) -> int | None:
+        """How many keys it had to drop for want of room, since the beginning; None where it never has to."""
+        return None
+
     @abstractmethod
     def restore(self, metadata: str | None) -> None:
         """Takes up what the last committed offset remembers; None where nothing was ever committed."""

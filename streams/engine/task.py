@@ -36,6 +36,8 @@ T = TypeVar("T")
 #: A commit that takes longer is given up with the process: librdkafka's call was seen not to return after its broker
 #: was killed and came back, whatever its timeout.
 COMMIT_S = 20.0
+#: So often it is said that keys are dropped for want of room.
+TELL_S = 60.0
 #: How old the known end of the changelog may be: a restore reads at most this much more than it needs.
 CHANGELOG_END_S = 10.0
 
@@ -72,6 +74,7 @@ class Task:
         self._due: asyncio.TimerHandle | None = None  # when the next flush is wanted
         self._producer = TransactionalProducer(config, f"{job}-{topic}-{partition}")
         self._changelog_end, self._changelog_asked = 0, 0.0
+        self._dropped, self._told = 0, -TELL_S  # how many keys it is known to have dropped, and since when
         self._wanted = asyncio.Event()
         self._free = asyncio.Event()
         self._flushed = 0.0  # when the last transaction began, in monotonic seconds
@@ -225,6 +228,7 @@ class Task:
                 self._committed = True
                 self.stage.committed()
                 self._landed()
+                self._tell()
             except TimeoutError:
                 if not self.closed:
                     self._fail(InDoubtError(f"{self.topic}[{self.partition}]: no commit within {COMMIT_S:.0f} s"))
@@ -247,6 +251,13 @@ class Task:
         for what, future in flying or ():
             if not future.done():
                 future.set_result(what)
+
+    def _tell(self) -> None:
+        """Says in the log, now and then, that keys were dropped."""
+        now, dropped = time.monotonic(), self.stage.dropped or 0
+        if dropped > self._dropped and now - self._told >= TELL_S:
+            self._dropped, self._told = dropped, now
+            log.warning("keys.dropped", job=self._job, topic=self.topic, partition=self.partition, in_all=dropped)
 
     def _commit(self, batch: Batch, position: int) -> None:
         self._producer.commit(batch, self.topic, self.partition, position, self._group.metadata())

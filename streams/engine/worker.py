@@ -35,7 +35,8 @@ def prepared(config: Config, job: Job, status: StatusFile) -> App:
     async def say() -> None:
         own = sorted(f"{topic}[{partition}]" for topic, partition in plane.tasks)
         status.address = endpoint.address
-        status.set("running" if own else "waiting", partitions=" ".join(own))
+        dropped = {} if plane.dropped is None else {"dropped": plane.dropped}
+        status.set("running" if own else "waiting", partitions=" ".join(own), **dropped)
 
     @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
     async def forget(*_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""Keyed state: what `process` does holds once or not at all, timers fire in event time, what is old goes."""
+"""Keyed state: what `process` does holds once or not at all, and what cannot be processed is set aside."""
 
 from __future__ import annotations
 
@@ -7,105 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from acts import BASE, JOB, OUT, VIA, Act, Total, act, both, harness, state
 
-from schemas.dead_letters import Reason, from_headers
-from schemas.errors import PoisonError
-from schemas.topic import Topic
+from schemas.dead_letters import from_headers
 from streams.engine.errors import EngineError, PartitionsChangedError
 from streams.engine.keyed import Keyed
 from streams.engine.keyed_context import Context
 from streams.engine.keyed_stage import KeyedStage, RoutedKeyedStage
-from streams.engine.partials import owner
-from streams.engine.route import ENVELOPE
-from streams.engine.route import decode as envelope
-from streams.testing import Harness
-
-BASE = 1_750_000_020_000
-
-
-class Act(msgspec.Struct, frozen=True):
-    """What one event has `process` do, as a script: each step a name and its arguments."""
-
-    key: str
-    steps: list[tuple[str, Any]]
-
-
-class Total(msgspec.Struct):
-    total: int
-    seen: list[str] = []
-
-
-ACTS = Topic("acts", "test", "", "", Act)
-ROUTED = Topic("acts-routed", "test", "", "", None, config={"max.message.bytes": str(16 << 20)}, internal=True)
-TABLE = Topic("totals", "test", "", "", None, config={"cleanup.policy": "compact"}, internal=True)
-OUT = Topic("out", "test", "", "", None)
-ELSEWHERE = Topic("elsewhere", "test", "", "", None)
-
-
-def key(act: Act) -> str:
-    if act.key == "nobody":
-        raise PoisonError(Reason.INVALID, "nobody has no state")
-    return act.key
-
-
-def process(ctx: Context[Total], act: Act) -> None:
-    for name, argument in act.steps:
-        if name == "add":
-            ctx.state = Total(ctx.state.total + argument if ctx.state else argument)
-        elif name == "mutate":
-            assert ctx.state is not None
-            ctx.state.seen.append(argument)
-        elif name == "delete":
-            ctx.state = None
-        elif name == "emit":
-            ctx.emit(OUT, [argument, ctx.state and ctx.state.total, ctx.watermark], key=ctx.key)
-        elif name == "elsewhere":
-            ctx.emit(ELSEWHERE, argument)
-        elif name == "timer":
-            ctx.timer(*argument)
-        elif name == "cancel":
-            ctx.cancel(argument)
-        elif name == "refuse":
-            raise PoisonError(Reason.INVALID, argument)
-
-
-def on_timer(ctx: Context[Total], name: str) -> None:
-    ctx.emit(OUT, [ctx.key, name, ctx.timestamp], key=ctx.key)
-    if name == "again":
-        ctx.timer("again", ctx.timestamp + 10_000)
-    elif name == "never ends":
-        ctx.timer("never ends", ctx.timestamp)
-    elif name == "refuses":
-        raise PoisonError(Reason.INVALID, "there is nothing to refuse")
-
-
-JOB = Keyed(
-    name="totals", source=ACTS, changelog=TABLE, state=Total, key=key, process=process, on_timer=on_timer,
-    outputs=(OUT,), max_skew=10_000_000,
-)  # fmt: skip
-DIRECT, VIA = JOB, replace(JOB, repartition=ROUTED)
-both = pytest.mark.parametrize("job", [DIRECT, VIA], ids=["direct", "routed"])
-
-
-def harness(job: Keyed[Act, Total], partitions: int = 1) -> Harness:
-    return Harness(job, partitions, now_ms=BASE)
-
-
-def act(h: Harness, *steps: tuple[str, Any], at: int = 0, who: str = "a", partition: int = 0, **more: Any) -> None:
-    h.send("acts", {"key": who, "steps": steps}, BASE + at, partition, **more)
-
-
-def state(h: Harness, who: str = "a", partition: int = 0) -> Any:
-    """What the table says, and that it says the same once it is restored from its changelog."""
-    topic = h.job.tasks[-1].topic.name
-    found = []
-    for _ in range(2):
-        stage = h.stage(topic, partition)
-        assert isinstance(stage, KeyedStage | RoutedKeyedStage)
-        found.append(stage.find((who,)))
-        h.crash()
-    assert found[0] == found[1]
-    return found[0][0] if found[0] else None
 
 
 @both
@@ -226,33 +134,6 @@ def test_what_no_topic_takes_is_refused(job: Keyed[Act, Total]) -> None:
 
 
 @both
-def test_timers_fire_once_in_order_of_time_key_and_name(job: Keyed[Act, Total]) -> None:
-    h = harness(job)
-    act(h, ("timer", ("late", BASE + 300)), ("timer", ("y", BASE + 200)), ("timer", ("x", BASE + 200)), who="b")
-    act(h, ("timer", ("z", BASE + 200)), ("timer", ("moved", BASE + 200)), ("timer", ("gone", BASE + 100)))
-    act(h, ("timer", ("moved", BASE + 100)), ("cancel", "gone"), at=1)
-    h.run()
-    h.crash()
-    act(h, ("emit", "before"), at=99)
-    act(h, ("emit", "after"), at=250)
-    h.run()
-    fired = [v[:2] for v in h.values("out")]
-    assert fired == [["before", None], ["a", "moved"], ["a", "z"], ["b", "x"], ["b", "y"], ["after", None]]
-    assert state(h) is None
-    assert state(h, "b").timers == {"late": BASE + 300}
-
-
-@both
-def test_a_timer_that_is_due_fires_at_once_and_may_set_itself_again(job: Keyed[Act, Total]) -> None:
-    h = harness(job)
-    act(h, ("timer", ("past", BASE - 5)), ("emit", "first"), ("timer", ("again", BASE)))
-    act(h, ("emit", "last"), at=25_000)
-    h.run()
-    assert [v[2] - BASE if v[0] == "a" else v[0] for v in h.values("out")] == ["first", -5, 0, 10_000, 20_000, "last"]
-    assert state(h).timers == {"again": BASE + 30_000}
-
-
-@both
 def test_what_is_written_has_the_time_that_it_was_given(job: Keyed[Act, Total]) -> None:
     def twice(ctx: Context[Total], act: Act) -> None:
         ctx.emit(OUT, b"now", "k")
@@ -265,102 +146,6 @@ def test_what_is_written_has_the_time_that_it_was_given(job: Keyed[Act, Total]) 
         (b"now", b"k", BASE),
         (b"then", b"k", BASE - 5000),
     ]
-
-
-@both
-def test_an_idle_partition_lets_timers_fire_by_the_clock(job: Keyed[Act, Total]) -> None:
-    h = harness(job, partitions=3)
-    act(h, ("timer", ("t", BASE + 60_000)), partition=owner(("a",), 3))
-    h.run()
-    h.advance(59_000)
-    h.run()
-    assert not h.values("out")
-    h.crash()
-    h.advance(1_000)
-    h.run()
-    assert [v[1] for v in h.values("out")] == ["t"]
-    h.advance(600_000)
-    h.run()
-    assert len(h.values("out")) == 1
-
-
-@both
-def test_event_time_is_restored_and_an_old_event_does_not_turn_it_back(job: Keyed[Act, Total]) -> None:
-    h = harness(job)
-    act(h, at=1000)
-    h.run()
-    h.crash()
-    act(h, ("emit", "old"), ("timer", ("past", BASE + 500)), at=10)
-    h.run()
-    assert h.values("out") == [["old", None, BASE + 1000], ["a", "past", BASE + 500]]
-
-
-@both
-def test_events_after_a_silence_say_again_how_far_event_time_is(job: Keyed[Act, Total]) -> None:
-    h = harness(job)
-    act(h)
-    h.run()
-    h.advance(10_000)
-    h.run()
-    act(h, ("timer", ("t", BASE + 65_000)), at=60_000)
-    h.run()
-    h.advance(5_000)
-    h.run()
-    assert [v[1] for v in h.values("out")] == ["t"]
-
-
-def test_event_time_is_unknown_until_every_source_was_heard_of() -> None:
-    h = harness(VIA, partitions=2)
-    act(h, ("emit", "alone"))
-    assert h.step()
-    assert h.step()
-    assert h.values("out") == [["alone", None, None]]
-
-
-def test_empty_envelopes_are_committed_when_it_is_quiet() -> None:
-    h = harness(VIA, partitions=2)
-    act(h)
-    h.run()
-    h.run()
-    assert [h.committed["acts-routed", p][0] for p in (0, 1)] == [len(h.topics["acts-routed", p]) for p in (0, 1)]
-    assert len(h.records("acts-routed")) == 4
-
-
-@both
-def test_a_key_that_is_not_written_expires_unless_a_timer_keeps_it(job: Keyed[Act, Total]) -> None:
-    h = harness(replace(job, ttl=1000))
-    act(h, ("add", 1))
-    act(h, ("add", 1), who="kept")
-    act(h, ("add", 1), ("timer", ("t", BASE + 5000)), who="timed")
-    act(h, ("emit", "read"), at=999)
-    act(h, ("add", 1), at=999, who="kept")
-    h.run()
-    assert state(h).state.total == 1
-    act(h, ("emit", "expired"), at=1000)
-    act(h, ("emit", "kept"), at=1001, who="kept")
-    h.run()
-    assert [v[:2] for v in h.values("out")] == [["read", 1], ["expired", None], ["kept", 2]]
-    assert state(h) is None
-    assert h.records("totals")[-1].value() is None
-    act(h, at=5000)
-    h.run()
-    assert state(h, "timed").touched == BASE + 5000
-    act(h, at=5999)
-    h.run()
-    assert state(h, "timed") is not None
-    act(h, at=6000)
-    h.run()
-    assert (state(h, "timed"), state(h, "kept")) == (None, None)
-
-
-@both
-def test_an_old_event_does_not_make_a_key_old(job: Keyed[Act, Total]) -> None:
-    h = harness(replace(job, ttl=1000))
-    act(h, at=50_000)
-    act(h, ("add", 1), at=0)
-    act(h, ("emit", "still"), at=50_999)
-    h.run()
-    assert [v[:2] for v in h.values("out")] == [["still", 1]]
 
 
 @both
@@ -404,18 +189,6 @@ def test_mistakes_of_the_job_end_it(job: Keyed[Act, Total], step: tuple[str, Any
 
 
 @both
-def test_a_timer_needs_somebody_to_tell_and_a_whole_number(job: Keyed[Act, Total]) -> None:
-    h = harness(replace(job, on_timer=None))
-    act(h, ("timer", ("t", BASE)))
-    with pytest.raises(EngineError, match="no on_timer"):
-        h.run()
-    h = harness(job)
-    act(h, ("timer", ("t", 1.5)))
-    with pytest.raises(TypeError, match="whole milliseconds"):
-        h.run()
-
-
-@both
 def test_another_number_of_partitions_is_refused(job: Keyed[Act, Total]) -> None:
     h = harness(job, partitions=2)
     act(h, ("add", 1))
@@ -442,71 +215,3 @@ def test_what_a_job_must_be() -> None:
     with pytest.raises(EngineError, match="totals and acts-routed must have the same"):
         VIA.check({"acts": 2, "acts-routed": 3, "totals": 2})
     assert [t.name for t in VIA.writes] == ["acts-routed", "totals", "out"]
-
-
-def test_every_key_goes_to_its_owner() -> None:
-    h = harness(VIA, partitions=3)
-    for n in range(60):
-        act(h, ("add", n), who=f"k{n % 20}", partition=n % 3)
-    h.run()
-    for n in range(20):
-        assert state(h, f"k{n}", owner((f"k{n}",), 3)).state.total == 3 * n + 60
-    assert h.routed.counted == h.counted == 60
-
-
-def test_a_large_flush_is_several_envelopes_of_which_the_last_tells_the_time() -> None:
-    h = harness(VIA)
-    act(h, ("none", "x" * 3 * ENVELOPE))
-    for n in range(30):
-        act(h, ("add", 1), ("none", "x" * 100_000), at=n)
-    act(h, ("none", "x" * 3 * ENVELOPE), at=30)
-    act(h, ("add", 1), at=31)
-    h.process("acts", 0)
-    h.flush("acts", 0)
-    sent = [envelope(r.value()) for r in h.records("acts-routed")]
-    assert [len(e.rows) for e in sent] == [1, 10, 10, 10, 1, 1]
-    assert [e.watermark for e in sent] == [None] * 5 + [BASE + 31]
-    h.run()
-    assert state(h).state.total == 31
-
-
-def test_envelopes_fit_a_topic_that_sets_no_limit() -> None:
-    h = harness(replace(VIA, repartition=replace(ROUTED, config={})))
-    for n in range(30):
-        act(h, ("add", 1), ("none", "x" * 100_000), at=n, key=b"k" * 100_000)
-    for n in range(20_000):
-        act(h, at=n)
-    for n in range(3_000):
-        act(h, at=n, who="é" * 300)
-    act(h, ("none", "x" * 2_000_000))
-    h.run()
-    assert all(len(r.value()) < 1_000_000 for r in h.records("acts-routed"))
-    assert (h.counted, h.routed.dead) == (23_030, 1)
-
-
-def test_partitions_without_elements_are_told_the_time_now_and_then() -> None:
-    h = harness(VIA, partitions=2)
-    mine = owner(("a",), 2)
-    for at in (0, 400, 999, 1000, 1001, 2000):
-        act(h, at=at)
-        h.process("acts", 0)
-        h.flush("acts", 0)
-    told = [[envelope(r.value()).watermark - BASE for r in h.topics["acts-routed", p]] for p in (mine, 1 - mine)]
-    assert told == [[0, 400, 999, 1000, 1001, 2000], [0, 1000, 2000]]
-
-
-def test_nobody_is_told_the_time_where_nothing_waits_for_it() -> None:
-    h = harness(replace(VIA, on_timer=None), partitions=2)
-    act(h, ("add", 1))
-    h.run()
-    h.advance(60_000)
-    h.run()
-    assert len(h.records("acts-routed")) == 1
-
-
-def test_metadata_of_many_partitions_fits_an_offset() -> None:
-    h = harness(VIA, partitions=128)
-    for partition in range(128):
-        act(h, ("add", 1), partition=partition)
-    h.run()
-    assert max(len(metadata) for _, metadata in h.committed.values()) <= 2048

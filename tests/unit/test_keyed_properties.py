@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,10 +68,10 @@ JOB = Keyed(
 
 
 class Model:
-    """One partition as plain dicts and one loop, each event once, every key looked at every time."""
+    """One partition as plain dicts and one loop, each event once, every key looked at every time. `share` keys fit."""
 
-    def __init__(self) -> None:
-        self.mark = -1
+    def __init__(self, share: float = math.inf) -> None:
+        self.mark, self.share, self.dropped = -1, share, 0
         self.state: dict[str, int] = {}
         self.timer: dict[str, int] = {}
         self.touched: dict[str, int] = {}
@@ -89,7 +91,18 @@ class Model:
             self.timer[event.key] = at + event.delay
         self.touched[event.key] = self.mark
         self.out.append(["event", event.id, total])
+        self.make_room()
         self.fire()
+
+    def make_room(self) -> None:
+        def expires(key: str) -> tuple[int, str]:
+            return max(self.touched[key], self.timer.get(key, 0)) + TTL, key
+
+        while len(keys := {*self.state, *self.timer}) > self.share:
+            first = min(keys, key=expires)
+            self.state.pop(first, None)
+            self.timer.pop(first, None)
+            self.dropped += 1
 
     def fire(self) -> None:
         for at, key in sorted((at, key) for key, at in self.timer.items() if at <= self.mark):
@@ -141,14 +154,14 @@ def play(job: Keyed[Event, int], steps: list[Any]) -> tuple[Harness, list[tuple[
     return h, sent
 
 
-def states(h: Harness) -> dict[str, int]:
+def states(h: Harness, keys: Sequence[str] = KEYS) -> dict[str, int]:
     """What is restored from the changelog."""
     found: dict[str, int] = {}
     h.crash()
     for number in range(PARTITIONS):
         stage = h.stage(h.job.tasks[-1].topic.name, number)
         assert isinstance(stage, KeyedStage | RoutedKeyedStage)
-        for key in KEYS:
+        for key in keys:
             for cell in stage.find((key,)):
                 assert owner((key,), PARTITIONS) == number
                 if cell.state is not None:
@@ -156,17 +169,28 @@ def states(h: Harness) -> dict[str, int]:
     return found
 
 
+def modelled(sent: list[tuple[int, int, Event]], share: float = math.inf) -> list[Model]:
+    """What each partition is to come to."""
+    models = [Model(share) for _ in range(PARTITIONS)]
+    for where, at, one in sent:
+        models[where].process(at, one)
+    return models
+
+
+def outputs(h: Harness) -> list[list[Any]]:
+    """What was emitted for the keys of each partition."""
+    found: list[list[Any]] = [[] for _ in range(PARTITIONS)]
+    for record in h.records("out"):
+        found[owner(((record.key() or b"").decode(),), PARTITIONS)].append(msgspec.json.decode(record.value() or b""))
+    return found
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.lists(step, max_size=50))
 def test_states_and_outputs_are_those_of_a_loop_over_dicts(steps: list[Any]) -> None:
     h, sent = play(JOB, steps)
-    models = [Model() for _ in range(PARTITIONS)]
-    for where, at, one in sent:
-        models[where].process(at, one)
-    outputs: list[list[Any]] = [[] for _ in models]
-    for record in h.records("out"):
-        outputs[owner(((record.key() or b"").decode(),), PARTITIONS)].append(msgspec.json.decode(record.value() or b""))
-    assert outputs == [model.out for model in models]
+    models = modelled(sent)
+    assert outputs(h) == [model.out for model in models]
     assert states(h) == {key: state for model in models for key, state in model.state.items()}
     refused = sum(one.refuse for _, _, one in sent)
     empty = sum(name == "array" and not rest[1] for name, *rest in steps)

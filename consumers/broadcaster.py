@@ -64,7 +64,7 @@ class Broadcaster:
 
     def routes(self, *paths: str) -> list[Route]:
         """The routes for subscribers."""
-        return [Route(path, self._answer) for path in paths or PATHS]
+        return [Route(path, self._answer, quiet=True) for path in paths or PATHS]
 
     async def open(self) -> None:
         """Makes the topic, and reads its latest messages into memory. Raises KafkaUnavailableError; then it may be

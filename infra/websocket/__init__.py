@@ -5,7 +5,8 @@
 `make` gets each Request and returns a Handler, or a Refusal that becomes the HTTP response.
 """
 
-from infra.websocket.connection import Connection, Handler
+from infra.websocket.connection import Connection
+from infra.websocket.handler import Handler
 from infra.websocket.handshake import Refusal, Request
 from infra.websocket.limits import Limits
 from infra.websocket.server import Held, Route, WebSocketServer

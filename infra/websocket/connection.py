@@ -12,12 +12,12 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from infra import log
 from infra.websocket import frames
+from infra.websocket.handler import Handler, Owner
 from infra.websocket.handshake import Request
-from infra.websocket.limits import Limits
+from infra.websocket.limits import Limits, Pace
 from infra.websocket.messages import NO_CODE, Assembler, Event
 
 _log = log.get("websocket")
@@ -26,22 +26,11 @@ _log = log.get("websocket")
 _RESET = struct.pack("ii", 1, 0)
 #: Frames written with one call at most.
 _AT_ONCE = 64
+#: Seconds that a peer has to read why it is cut off, where it is one that does harm.
+_LAST_WORD = 0.5
 GONE = 1006
-TOO_SLOW = 1008
+_POLICY = 1008
 _INTERNAL = 1011
-
-
-class Handler(Protocol):
-    """What a route does with one connection. All calls come from the event loop, never within one another."""
-
-    def opened(self, connection: Connection) -> None:
-        """The connection is open."""
-
-    def message(self, data: bytes, binary: bool) -> None:
-        """A whole message; a text is valid UTF-8."""
-
-    def closed(self, code: int, reason: str) -> None:
-        """The connection is over; called once. 1006: without a closing handshake."""
 
 
 class _State(enum.Enum):
@@ -54,7 +43,11 @@ class _State(enum.Enum):
 
 
 class Connection:
-    """`remote` is the peer's address; `path`, `query` and `headers` are the request's. Not for other threads."""
+    """`remote` is the peer's address; `path`, `query` and `headers` are the request's. Not for other threads.
+
+    `quiet`: the peer has little to say, and what it says is bounded as such. Reads take as much as `buffer`, which all
+    connections may share.
+    """
 
     __slots__ = (
         "_assembler",
@@ -64,7 +57,8 @@ class Connection:
         "_handler",
         "_limits",
         "_loop",
-        "_on_end",
+        "_owner",
+        "_pace",
         "_paused",
         "_queue",
         "_reason",
@@ -84,16 +78,18 @@ class Connection:
         handler: Handler,
         limits: Limits,
         buffer: memoryview,
-        on_end: Callable[[Connection], None],
+        owner: Owner,
+        quiet: bool = False,
     ) -> None:
         self._socket = connected
         self._request = request
         self._handler = handler
         self._limits = limits
         self._buffer = buffer
-        self._on_end = on_end
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._assembler = Assembler(limits.message)
+        self._assembler = Assembler(limits.quiet_message if quiet else limits.message)
+        self._pace = Pace(limits.quiet_rate, limits.quiet_burst) if quiet else None
         self._state = _State.OPEN
         self._queue: deque[bytes | memoryview] | None = None
         self._drained: Callable[[], None] | None = None
@@ -191,7 +187,7 @@ class Connection:
         """Ends a connection whose peer is silent: tries to say so, and does not wait long."""
         if self._state is _State.OPEN:
             self._drop_queue()
-            self._start_close(TOO_SLOW, reason, min(0.5, self._limits.closing))
+            self._start_close(_POLICY, reason, min(_LAST_WORD, self._limits.closing))
 
     def abort(self) -> None:
         """Ends it now."""
@@ -216,8 +212,12 @@ class Connection:
             self._received(bytes(self._buffer[:size]))
 
     def _received(self, data: bytes) -> None:
+        events = self._assembler.feed(data)
+        if self._pace is not None and not self._is_within(self._pace, len(events)):
+            self._flooded()
+            return
         pongs = bytearray()
-        for event in self._assembler.feed(data):
+        for event in events:
             if event.kind == frames.PING:
                 pongs += frames.frame(frames.PONG, event.data)
                 continue
@@ -237,10 +237,28 @@ class Connection:
         if pongs:
             self._answer(pongs)
         if (error := self._assembler.error) is not None and self._state in (_State.OPEN, _State.CLOSING):
-            if self._state is _State.OPEN:
-                self._code, self._reason = error.code, error.reason
-                self._write(frames.close(error.code, error.reason))
-            self._finish()
+            self._break_off(error.code, error.reason)
+
+    def _is_within(self, pace: Pace, events: int) -> bool:
+        """Whether what was read last is within the pace: by frames, and a read without a whole one counts as one."""
+        said = max(1, events + self._assembler.fragments)
+        self._assembler.fragments = 0
+        return pace.take(said, self._loop.time())
+
+    def _flooded(self) -> None:
+        """What comes now is read for a moment, or the peer would not get the reason, and not looked at."""
+        self._owner.warn("websocket.flood", remote=self.remote, path=self.path)
+        if self._state is _State.OPEN:
+            self._drop_queue()
+            self._timer = self._loop.call_later(min(_LAST_WORD, self._limits.closing), self.abort)
+        self._break_off(_POLICY, f"too many frames: {self._limits.quiet_rate:g} a second may be sent here")
+
+    def _break_off(self, code: int, reason: str) -> None:
+        """Closes because of what the peer has sent; what it sends now does not count."""
+        if self._state is _State.OPEN:
+            self._code, self._reason = code, reason
+            self._write(frames.close(code, reason))
+        self._finish()
 
     def _answer(self, pongs: bytearray) -> None:
         """Pings that come together are answered with one write: a flood of them is not to cost one each."""
@@ -317,7 +335,7 @@ class Connection:
         reason = f"too slow: {self.waiting} bytes waiting"
         _log.info("websocket.too_slow", remote=self.remote, path=self.path, waiting=self.waiting)
         self._drop_queue()
-        self._start_close(TOO_SLOW, reason, self._limits.closing)
+        self._start_close(_POLICY, reason, self._limits.closing)
 
     def _failed(self, error: Exception) -> None:
         _log.error("websocket.handler_failed", remote=self.remote, path=self.path, exc_info=error)
@@ -365,7 +383,7 @@ class Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._socket.close()
         self._drained = None
-        self._on_end(self)
+        self._owner.ended(self)
         self._loop.call_soon(self._safely, self._handler.closed, self._code, self._reason)
 
 

@@ -1,8 +1,9 @@
-"""What one server allows. Pure: counting only."""
+"""What one server allows. Pure: counting only, and the caller passes the time in."""
 
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -22,6 +23,10 @@ class Limits:
     handshake: float = 5.0
     idle: float = 4.0
     closing: float = 2.0
+    #: On a route whose peers have nothing to say: bytes of a message, and frames, a second in the long run and at once.
+    quiet_message: int = 4096
+    quiet_rate: float = 10.0
+    quiet_burst: int = 100
     origins: frozenset[str] = frozenset()
 
     @classmethod
@@ -35,6 +40,24 @@ class Limits:
             idle=config.broadcast_idle / 1000,
             origins=frozenset((config.broadcast_origins or "").split(",")) - {""},
         )
+
+
+class Pace:
+    """How often something may be: `burst` times at once, and `rate` times a second in the long run. All times are
+    seconds of one monotonic clock."""
+
+    __slots__ = ("_ahead", "_rate", "_until")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._ahead = burst / rate + 1e-9  # times are no exact sums
+        #: When all that was taken would have been due at this rate.
+        self._until = -math.inf
+
+    def take(self, count: int, now: float) -> bool:
+        """Counts so many more; whether they are within the pace."""
+        self._until = max(self._until, now) + count / self._rate
+        return self._until - now <= self._ahead
 
 
 def address_group(remote: str) -> str:

@@ -52,6 +52,8 @@ class Assembler:
         self._kind = 0
         self._body = bytearray()  # and no list: a thousand fragments of a byte each are not to take more than that
         self._decoder: codecs.IncrementalDecoder | None = None
+        #: Frames that were complete and completed no message. Whoever asks may set it back.
+        self.fragments = 0
         #: Set once: nothing that comes later counts.
         self.error: ProtocolError | None = None
 
@@ -155,6 +157,8 @@ class Assembler:
                 events.append(_close(whole) if self._opcode == CLOSE else Event(self._opcode, whole))
             elif self._final:
                 self._end(events)
+            else:
+                self.fragments += 1
         return at + size
 
     def _take(self, part: bytes) -> None:

@@ -12,7 +12,8 @@ from functools import partial
 from infra import log
 from infra.errors import PortTakenError
 from infra.websocket import handshake
-from infra.websocket.connection import Connection, Handler
+from infra.websocket.connection import Connection
+from infra.websocket.handler import Handler
 from infra.websocket.handshake import Refusal, RefusedError, Request
 from infra.websocket.limits import ConnectionCounts, Limits
 
@@ -23,6 +24,8 @@ _ACCEPTS = 64
 #: The kernel's share of what a slow peer may have waiting, and what one read takes at most.
 _SEND_BUFFER = 128 << 10
 _READ = 64 << 10
+#: As much of a quiet peer: what it sends in a flood must not keep the others waiting.
+_QUIET_READ = 4 << 10
 #: How often within the idle time the server looks for silent peers.
 _LOOKS = 8
 _RETRY_AFTER = "5"
@@ -33,10 +36,11 @@ _log = log.get("websocket")
 @dataclass(frozen=True)
 class Route:
     """`make` gets the request for this path, and gives what handles the connection or a refusal, or either of them
-    to be held back for a while."""
+    to be held back for a while. `quiet`: who connects has little to say, and `Limits.quiet_…` bound it."""
 
     path: str
     make: Callable[[Request], Handler | Refusal | Held]
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class WebSocketServer:
         self._shaking: dict[_Shaking, None] = {}
         self._connections: dict[Connection, None] = {}
         self._buffer = memoryview(bytearray(_READ))
+        self._quiet_buffer = self._buffer[:_QUIET_READ]
         self._watch: asyncio.TimerHandle | None = None
         self._accepting = False
         self._opened = 0
@@ -198,7 +203,9 @@ class WebSocketServer:
 
     def opened(self, connected: socket.socket, request: Request, handler: Handler, early: bytes) -> None:
         """Takes over a socket whose handshake is done."""
-        connection = Connection(connected, request, handler, self._limits, self._buffer, self._ended)
+        quiet = self._routes[request.path].quiet
+        buffer = self._quiet_buffer if quiet else self._buffer
+        connection = Connection(connected, request, handler, self._limits, buffer, self, quiet)
         # Thousands that come at once must not be pinged at once for ever after.
         self._opened += 1
         connection.silent = self._opened % _LOOKS
@@ -224,7 +231,8 @@ class WebSocketServer:
         """A connection that was counted is over."""
         self._counts.leave(remote)
 
-    def _ended(self, connection: Connection) -> None:
+    def ended(self, connection: Connection) -> None:
+        """One that was opened is over."""
         del self._connections[connection]
         self.left(connection.remote)
         if not self._connections:

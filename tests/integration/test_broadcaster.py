@@ -362,6 +362,21 @@ def test_a_flood_from_kafka_closes_nobody_who_reads(config: Config, sender: Send
     run(main())
 
 
+def test_a_subscriber_that_says_much_is_closed_and_the_others_get_everything(config: Config, sender: Sender) -> None:
+    async def main() -> None:
+        async with broadcasting(config) as running:
+            other, floods, talks = [await running.subscribe(path="/ws/broadcast") for _ in range(3)]
+            await talks.socket.send_str("x" * 4_097)
+            assert (await talks.end())[0] == 1009
+            for _ in range(200):
+                await floods.socket.ping()
+            assert await floods.end() == (1008, "too many frames: 10 a second may be sent here")
+            sender.send("hello")
+            assert await other.texts(1) == ["hello"]
+
+    run(main())
+
+
 def test_who_never_reads_is_gone_also_when_little_is_sent(config: Config, sender: Sender) -> None:
     async def main() -> None:
         async with broadcasting(config, Limits(idle=0.4)) as running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
@@ -17,8 +18,10 @@ Make = Callable[[Request], Handler | Refusal]
 
 
 @asynccontextmanager
-async def serving(limits: Limits | None = None, make: Make = lambda r: Echo()) -> AsyncIterator[WebSocketServer]:
-    server = WebSocketServer([Route("/websocket", make)], limits or Limits())
+async def serving(
+    limits: Limits | None = None, make: Make = lambda r: Echo(), quiet: bool = False
+) -> AsyncIterator[WebSocketServer]:
+    server = WebSocketServer([Route("/websocket", make, quiet)], limits or Limits())
     await server.start("127.0.0.1", 0)
     try:
         yield server
@@ -81,8 +84,10 @@ class Raw:
         return first & 0x0F, await self.reader.readexactly(size)
 
     async def end(self) -> tuple[int, str]:
-        """The close frame that comes, and the end of the connection."""
-        opcode, payload = await self.frame()
+        """The close frame that comes, maybe behind pongs, and the end of the connection."""
+        while (frame := await self.frame())[0] == 10:
+            pass
+        opcode, payload = frame
         assert opcode == 8
         self.writer.close()
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
@@ -189,6 +194,101 @@ def test_a_message_that_is_too_long_closes_with_1009() -> None:
             raw.writer.write(masked(1, b"x" * 60, final=False) + masked(0, b"x" * 41))
             assert (await raw.end())[0] == 1009
             await until(lambda: len(server) == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        masked(9, b"?") * 2_000,
+        masked(10) * 2_000,
+        masked(1, b"hello") * 2_000,
+        masked(2, b"x", final=False) + masked(0, b"x", final=False) * 2_000,
+    ],
+    ids=["pings", "pongs", "messages", "fragments"],
+)
+def test_who_has_nothing_to_say_and_floods_is_closed_and_the_others_stay(flood: bytes) -> None:
+    log: list[tuple[object, ...]] = []
+
+    async def main() -> None:
+        async with serving(make=lambda r: Echo(log), quiet=True) as server:
+            raw, other = await Raw.connect(server), await Raw.connect(server)
+            raw.writer.write(flood)
+            assert await raw.end() == (1008, "too many frames: 10 a second may be sent here")
+            await until(lambda: len(server) == 1)
+            other.writer.write(masked(1, b"here"))
+            assert await other.frame() == (1, b"here")
+            other.writer.close()
+
+    run(main())
+    assert sum(event[0] == "message" for event in log) <= 101
+
+
+def test_who_sends_byte_by_byte_floods_as_well() -> None:
+    log: list[tuple[object, ...]] = []
+
+    async def main() -> None:
+        async with serving(Limits(quiet_burst=20), lambda r: Echo(log), quiet=True) as server:
+            raw = await Raw.connect(server)
+            raw.writer.write(masked(2, b"", final=False))
+            at = 0
+            while log[-1][0] != "closed":
+                raw.writer.write(masked(0, b"x" * 100, final=False)[at % 106 :][:1])
+                at += 1
+                await asyncio.sleep(0.001)
+            raw.writer.close()
+
+    run(main())
+    assert log[-1][1] == 1008
+
+
+def test_a_flood_whose_sender_reads_nothing_ends_all_the_same() -> None:
+    async def main() -> None:
+        async with serving(Limits(quiet_burst=50_000, queue=1 << 30, closing=0.2), quiet=True) as server:
+            raw = await Raw.connect(server)
+            flooding = asyncio.create_task(_flood(raw))
+            await until(lambda: len(server) == 0)
+            flooding.cancel()
+            raw.writer.close()
+
+    run(main())
+
+
+async def _flood(raw: Raw) -> None:
+    with contextlib.suppress(ConnectionError):
+        while True:
+            raw.writer.write(masked(9, b"x" * 125) * 1_000)
+            await raw.writer.drain()
+
+
+def test_a_quiet_peer_may_say_a_little() -> None:
+    async def main() -> None:
+        async with serving(quiet=True) as server:
+            raw = await Raw.connect(server)
+            for _ in range(3):
+                raw.writer.write(masked(9, b"?") * 20 + masked(1, b"hello") + masked(10))
+                assert [await raw.frame() for _ in range(21)] == [(10, b"?")] * 20 + [(1, b"hello")]
+            raw.writer.close()
+
+    run(main())
+
+
+def test_a_quiet_peers_long_message_is_refused_that_another_may_send() -> None:
+    async def main() -> None:
+        for quiet in (False, True):
+            async with (
+                serving(quiet=quiet) as server,
+                aiohttp.ClientSession() as session,
+                session.ws_connect(url(server)) as socket,
+            ):
+                await socket.send_bytes(b"x" * 4_096)
+                assert await socket.receive_bytes() == b"x" * 4_096
+                await socket.send_bytes(b"x" * 4_097)
+                if quiet:
+                    assert (await socket.receive()).data == 1009
+                else:
+                    assert await socket.receive_bytes() == b"x" * 4_097
 
     run(main())
 

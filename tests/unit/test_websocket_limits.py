@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra import config as configuration
-from infra.websocket.limits import ConnectionCounts, Limits, address_group
+from infra.websocket.limits import ConnectionCounts, Limits, Pace, address_group
 
 ADDRESSES = ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
 steps = st.lists(st.tuples(st.booleans(), st.sampled_from(ADDRESSES)), max_size=100)
@@ -53,6 +53,27 @@ def test_ipv6_addresses_of_one_network_are_one(network: int, one: int, other: in
     first, second = (str(IPv6Address(network << 64 | host)) for host in (one, other))
     if IPv6Address(first).ipv4_mapped is None and IPv6Address(second).ipv4_mapped is None:
         assert address_group(first) == address_group(second)
+
+
+@given(
+    st.integers(1, 50),
+    st.integers(1, 50),
+    st.lists(st.tuples(st.floats(0, 3), st.integers(1, 5)), max_size=60),
+)
+def test_a_pace_is_a_burst_and_a_rate(rate: int, burst: int, steps: list[tuple[float, int]]) -> None:
+    pace, now = Pace(rate, burst), 1000.0
+    taken: list[tuple[float, int]] = []
+    for wait, count in steps:
+        now += wait
+        within = pace.take(count, now)
+        taken.append((now, count))
+        most = [burst + rate * (now - since) - sum(c for at, c in taken if at >= since) for since, _ in taken]
+        if min(most) < -1e-3:
+            assert not within
+        if min(most) > 1e-3:
+            assert within
+        if not within:
+            return
 
 
 def test_a_link_local_address_comes_with_its_interface() -> None:

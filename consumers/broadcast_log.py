@@ -7,14 +7,16 @@ it has everything. Kafka's offsets have holes (transactions, aborted records), s
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from infra.websocket import frames
 from schemas.broadcast import envelope as envelope_of
 
-#: What a message takes in memory besides its frame, about.
+#: What a message takes in memory besides its bytes, about, and what one in a channel takes besides its name.
 _OVERHEAD = 250
+_CHANNEL = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class BroadcastLog:
         self._gone = 0
         #: Of each partition, the offsets of its entries and their numbers, counted from the log's very first entry.
         self._index: dict[int, tuple[list[int], list[int]]] = {p: ([], []) for p in start}
+        #: Of each partition, the numbers of each channel's entries; half of them may be forgotten already.
+        self._channels: dict[int, dict[str, list[int]]] = {p: {} for p in start}
         self._forgotten = 0
         self.first = dict(start)
         self.next = dict(start)
@@ -94,9 +98,12 @@ class BroadcastLog:
         for entry in entries:
             offsets, numbers = self._index[entry.partition]
             offsets.append(entry.offset)
-            numbers.append(self._forgotten + len(self._entries))
+            number = self._forgotten + len(self._entries)
+            numbers.append(number)
+            if entry.channel is not None:
+                self._channels[entry.partition].setdefault(entry.channel, []).append(number)
             self._entries.append(entry)
-            self._size += len(entry.data) + _OVERHEAD
+            self._size += _size(entry)
             self.next[entry.partition] = entry.offset + 1
         while self._size > self._limit and len(self):
             self._forget()
@@ -108,10 +115,11 @@ class BroadcastLog:
         if not deleted:
             return
         last = -1
-        for at in range(self._gone, len(self._entries)):
-            if self._entries[at].offset < deleted.get(self._entries[at].partition, 0):
-                last = at
-        while self._gone <= last:
+        for partition, offset in deleted.items():
+            offsets, numbers = self._index[partition]
+            if before := bisect_left(offsets, offset):
+                last = max(last, numbers[before - 1])
+        while self._forgotten + self._gone <= last:
             self._forget()
         for partition, offset in deleted.items():
             self.first[partition] = min(max(self.first[partition], offset), self.next[partition])
@@ -124,6 +132,7 @@ class BroadcastLog:
         following = self.next | {partition: offset}
         self._entries, self._gone, self._size, self._forgotten = [], 0, 0, 0
         self._index = {p: ([], []) for p in first}
+        self._channels = {p: {} for p in first}
         self.append(kept)
         self.first, self.next = first, following
 
@@ -139,38 +148,64 @@ class BroadcastLog:
         """Whether a partition has not been read as far as `position`."""
         return any(self.next[partition] < offset for partition, offset in position.items())
 
-    def after(self, position: Mapping[int, int]) -> Iterator[Entry]:
-        """The entries at and behind `position`, in the order in which they were read."""
+    def after(self, position: Mapping[int, int], channel: str | None = None) -> Iterator[Entry]:
+        """The entries at and behind `position`, in the order in which they were read; of a channel, which `position`
+        has one partition for, its own alone, and no others are looked at."""
         starts = []
         for partition, offset in position.items():
             offsets, numbers = self._index[partition]
             at = bisect_left(offsets, offset)
             if at < len(numbers):
                 starts.append(numbers[at])
-        if starts:
-            for at in range(max(min(starts) - self._forgotten, self._gone), len(self._entries)):
-                entry = self._entries[at]
-                if entry.offset >= position.get(entry.partition, entry.offset + 1):
-                    yield entry
+        if not starts:
+            return
+        begin = max(min(starts), self._forgotten + self._gone)
+        if channel is not None:
+            [partition] = position
+            numbers = self._channels[partition].get(channel, [])
+            for at in range(bisect_left(numbers, begin), len(numbers)):
+                yield self._entries[numbers[at] - self._forgotten]
+            return
+        for at in range(begin - self._forgotten, len(self._entries)):
+            entry = self._entries[at]
+            if entry.offset >= position.get(entry.partition, entry.offset + 1):
+                yield entry
 
-    def latest(self, wish: Wish, partitions: Iterable[int], count: int) -> tuple[dict[int, int], int]:
-        """The position from which on the last `count` messages of the wish come, and how many of them are here."""
+    def latest(self, channel: str | None, partitions: Iterable[int], count: int) -> tuple[dict[int, int], int]:
+        """The position from which on the last `count` messages come, of one channel in its one partition or of all;
+        and how many of them are here."""
         start = {partition: self.next[partition] for partition in partitions}
         found = 0
-        for at in range(len(self._entries) - 1, self._gone - 1, -1):
-            if found == count:
-                break
-            entry = self._entries[at]
-            if entry.partition in start and wish.channel in (None, entry.channel):
-                start[entry.partition] = entry.offset
-                found += 1
+        for entry in islice(self._backwards(channel, start), count):
+            start[entry.partition] = entry.offset
+            found += 1
         return start, found
+
+    def _backwards(self, channel: str | None, partitions: Collection[int]) -> Iterator[Entry]:
+        oldest = self._forgotten + self._gone
+        if channel is None:
+            for at in range(len(self._entries) - 1, self._gone - 1, -1):
+                if self._entries[at].partition in partitions:
+                    yield self._entries[at]
+            return
+        [partition] = partitions
+        for number in reversed(self._channels[partition].get(channel, ())):
+            if number < oldest:
+                return
+            yield self._entries[number - self._forgotten]
 
     def _forget(self) -> None:
         entry = self._entries[self._gone]
         self._gone += 1
-        self._size -= len(entry.data) + _OVERHEAD
+        self._size -= _size(entry)
         self.first[entry.partition] = max(self.first[entry.partition], entry.offset + 1)
+        if entry.channel is not None:
+            channels = self._channels[entry.partition]
+            numbers, oldest = channels[entry.channel], self._forgotten + self._gone
+            if numbers[-1] < oldest:
+                del channels[entry.channel]
+            elif numbers[half := len(numbers) // 2] < oldest:  # so each number is moved about once
+                del numbers[: half + 1]
 
     def _compact(self) -> None:
         """Gives back what is forgotten, once it is as much as what is left: so each entry is moved about once."""
@@ -182,6 +217,10 @@ class BroadcastLog:
         for offsets, numbers in self._index.values():
             cut = bisect_left(numbers, self._forgotten)
             del offsets[:cut], numbers[:cut]
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.data) + _OVERHEAD + (0 if entry.channel is None else len(entry.channel) + _CHANNEL)
 
 
 def wanted(

@@ -142,7 +142,7 @@ class Broadcaster:
             if known and memory.covers(start) and not memory.is_ahead(start):
                 subscriber.position = start
         elif subscription.last is not None:
-            start, found = memory.latest(subscription.wish, partitions, subscription.last)
+            start, found = memory.latest(subscription.wish.channel, partitions, subscription.last)
             if found == subscription.last:
                 subscriber.position = start
         else:

@@ -144,7 +144,10 @@ class CatchUp:
         key = (wish, tuple(position.items()))
         found = self._shared.get(key)
         if found is None:
-            found = wanted(self._memory.after(position), wish, position, CHUNK)
+            payload, after, done = wanted(self._memory.after(position, wish.channel), wish, position, CHUNK)
+            if done:  # what is behind it is no concern of the wish
+                after = {p: max(offset, self._memory.next[p]) for p, offset in after.items()}
+            found = payload, after, done
             if len(self._shared) < _SHARED:
                 self._shared[key] = found
         payload, after, done = found
@@ -208,7 +211,7 @@ class CatchUp:
         recovered = True
         if subscription.last is not None:
             partitions = subscription.partitions(len(edges))
-            start, found = self._memory.latest(subscription.wish, partitions, subscription.last)
+            start, found = self._memory.latest(subscription.wish.channel, partitions, subscription.last)
             if missing := subscription.last - found:
                 low = {p: edges[p][0] for p in partitions}
                 before = {p: max(self._memory.first[p], low[p]) for p in partitions}

@@ -72,7 +72,7 @@ class Model:
         if subscriber.live:
             return
         if self.memory.covers(subscriber.position):
-            entries = self.memory.after(subscriber.position)
+            entries = self.memory.after(subscriber.position, subscriber.wish.channel)
             payload, subscriber.position, done = wanted(entries, subscriber.wish, subscriber.position, most)
             subscriber.got += payload
             if done:
@@ -160,9 +160,9 @@ def test_the_last_ones_are_the_latest_in_memory(
     for batch in batches:
         model.batch(batch)
     partitions = range(PARTITIONS) if channel is None else [partition_of(channel, PARTITIONS)]
-    start, found = model.memory.latest(Wish(channel, False), partitions, count)
+    start, found = model.memory.latest(channel, partitions, count)
     held = [e for e in model.topic[len(model.topic) - len(model.memory) :] if channel in (None, e.channel)]
-    payload, _, done = wanted(model.memory.after(start), Wish(channel, False), start, 1 << 20)
+    payload, _, done = wanted(model.memory.after(start, channel), Wish(channel, False), start, 1 << 20)
     assert done
     assert [data.decode() for data in unframed(payload)] == [e.data.decode() for e in held[len(held) - found :]]
     assert found == min(count, len(held))
@@ -203,6 +203,52 @@ def test_memory_forgets_the_oldest_and_says_from_where_on_it_has_everything() ->
     memory.restart(0, 200)
     assert (len(memory), memory.first, memory.next) == (0, {0: 200, 1: 7}, {0: 200, 1: 7})
     assert memory.is_ahead({1: 8})
+
+
+class Looked(Entry):
+    """An entry that counts how often anybody looks at one."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> object:
+        Looked.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_who_wants_a_rare_channel_costs_as_little_as_it_gets() -> None:
+    partition = partition_of("rare", PARTITIONS)
+    memory = BroadcastLog(dict.fromkeys(range(PARTITIONS), 0), 1 << 30)
+    for number in range(10_000):
+        memory.append([Looked(partition, number, "rare" if number % 1_000 == 0 else "often", b"x", False, 0)])
+    Looked.looks = 0
+    start, found = memory.latest("rare", [partition], 5)
+    payload, _, done = wanted(memory.after(start, "rare"), Wish("rare", True), start, 1 << 20)
+    assert (start, found, done, payload.count(b'"rare"')) == ({partition: 5_000}, 5, True, 5)
+    assert Looked.looks < 100
+    assert memory.latest("rare", [partition], 11) == ({partition: 0}, 10)
+    assert memory.latest("never", [partition], 5) == ({partition: 10_000}, 0)
+    assert Looked.looks < 200
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from((1, 1, 1, 40))), max_size=200),
+    st.integers(0, 60),
+    st.sampled_from((600, 3_000, 1 << 20)),
+)
+def test_a_channels_entries_are_found_whatever_was_forgotten_before(
+    messages: list[tuple[str, int]], back: int, limit: int
+) -> None:
+    memory, offset = BroadcastLog({0: 0}, limit), 0
+    for channel, many in messages:
+        for _ in range(many):
+            memory.append([Entry(0, offset, channel, b"%d" % offset, False, 0)])
+            offset += 1
+    start = {0: max(memory.first[0], offset - back)}
+    for channel in "abc":
+        held = list(memory.after({0: memory.first[0]}))
+        assert len(held) == len(memory)
+        assert list(memory.after(start, channel)) == [e for e in held if e.channel == channel and e.offset >= start[0]]
+        assert memory.latest(channel, [0], back)[1] == min(back, sum(e.channel == channel for e in held))
 
 
 def test_what_is_in_another_partition_than_its_channels_is_not_the_channels() -> None:

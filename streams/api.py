@@ -1,5 +1,8 @@
 """All that a job is written with: `streams/links.py` is one. How to write another: docs/tutorial/add-a-count.md."""
 
+from schemas.dead_letters import Reason
+from schemas.errors import PoisonError
+from schemas.topic import Topic
 from streams.engine.aggregates import Aggregate, Avg, Count, Distinct, Max, Min, Quantiles, Sum
 from streams.engine.aggregation import Key
 from streams.engine.job import Job, View
@@ -24,11 +27,14 @@ __all__ = [
     "Keyed",
     "Max",
     "Min",
+    "PoisonError",
     "Quantiles",
+    "Reason",
     "Record",
     "SessionWindows",
     "State",
     "Sum",
+    "Topic",
     "TumblingWindows",
     "View",
     "Windowed",

@@ -5,11 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from schemas.dead_letters import Reason
-from schemas.errors import PoisonError
 from schemas.links import Relation
 from schemas.topics import RELATIONS
-from streams.engine.records import Record
+from streams.api import PoisonError, Reason, Record
 
 
 class Parents:

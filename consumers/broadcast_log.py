@@ -17,6 +17,8 @@ from schemas.broadcast import envelope as envelope_of
 #: What a message takes in memory besides its bytes, about, and what one in a channel takes besides its name.
 _OVERHEAD = 250
 _CHANNEL = 150
+#: What the shortest message counts for where bytes stand for the time that they take.
+_LEAST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,5 +246,5 @@ def wanted(
         if wish.channel is None or wish.channel == entry.channel:
             frame = entry.enveloped(text) if wish.envelope else entry.frame
             parts.append(frame)
-            size += len(frame)
+            size += max(len(frame), _LEAST)
     return b"".join(parts), at.offsets, True

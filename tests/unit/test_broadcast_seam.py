@@ -262,6 +262,12 @@ def test_what_is_in_another_partition_than_its_channels_is_not_the_channels() ->
     assert len(live) == 1
 
 
+def test_short_messages_come_in_portions_as_well() -> None:
+    entries = [Entry(0, number, None, b"", False, 0) for number in range(10_000)]
+    payload, position, done = wanted(entries, Wish(None, False), {0: 0}, 64_000)
+    assert (len(list(unframed(payload))), position, done) == (1_000, {0: 1_000}, False)
+
+
 def test_a_position_keeps_its_text() -> None:
     position = Position({1: 5, 0: 3})
     assert position.pass_by(Entry(1, 7, None, b"", False, 0)) == "0-3.1-8"

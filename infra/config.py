@@ -350,6 +350,8 @@ def _read(environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
         raise ConfigError(
             "WEIR_METRICS_MAX_SKEW must not exceed WEIR_METRICS_RETENTION: one clock ahead would make others late"
         )
+    if config.broadcast_idle < 100:
+        raise ConfigError("WEIR_BROADCAST_IDLE must be at least 100ms: silent peers are looked for all the time else")
     if config.monitoring_dedup_retention <= 0:
         raise ConfigError("WEIR_MONITORING_DEDUP_RETENTION must be longer than 0")
     return config, sources

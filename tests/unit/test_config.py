@@ -66,6 +66,8 @@ def test_a_variable_that_is_set_to_nothing_is_not_set() -> None:
         ("WEIR_KAFKA_PORT", "65536"),
         ("WEIR_LINKS_GRACE", "5"),
         ("WEIR_LINKS_WINDOW", "0s"),
+        ("WEIR_BROADCAST_IDLE", "0s"),
+        ("WEIR_BROADCAST_IDLE", "99ms"),
         ("WEIR_LOG_LEVEL", "loud"),
         ("WEIR_TOPIC_PREFIX", "a b"),
         ("WEIR_MAX_SKEW", "11m"),

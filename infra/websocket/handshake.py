@@ -17,7 +17,9 @@ _MAX_HEADERS = 100
 _MAX_FIELDS = 32
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_LINE = re.compile(r"([A-Z]{1,20}) (\S+) HTTP/1\.([01])")
+_LINE = re.compile(r"([A-Z]{1,20}) ([^ ]+) HTTP/([0-9]\.[0-9])")
+#: What an address may consist of (RFC 3986, 2): clients write everything else in these.
+_TARGET = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ def parse(head: bytes, remote: str) -> Request:
     line = _LINE.fullmatch(first)
     if line is None:
         raise RefusedError(Refusal(400, "this is no HTTP/1.1 request"))
+    if line[3] != "1.1":
+        raise RefusedError(Refusal(505, "HTTP/1.1 is spoken here"))
+    if not _TARGET.fullmatch(line[2]):
+        raise RefusedError(Refusal(400, "the address must be ASCII: write other characters as %XX of their UTF-8"))
     if len(lines) > _MAX_HEADERS:
         raise RefusedError(Refusal(431, f"more than {_MAX_HEADERS} headers"))
     headers: dict[str, str] = {}
@@ -62,6 +68,8 @@ def parse(head: bytes, remote: str) -> Request:
         if not colon or not _TOKEN.fullmatch(name) or any((c < " " and c != "\t") or c == "\x7f" for c in value):
             raise RefusedError(Refusal(400, "a header is malformed"))
         name, value = name.lower(), value.strip(" \t")
+        if name == "host" and name in headers:
+            raise RefusedError(Refusal(400, "the header Host is given twice"))
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     try:
         target = urlsplit(line[2])

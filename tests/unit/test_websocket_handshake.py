@@ -43,6 +43,13 @@ def test_the_example_of_the_rfc() -> None:
         (b"", 400),
         (b"nonsense", 400),
         (b"GET / HTTP/2", 400),
+        (head(version="HTTP/1.0"), 505),
+        (head(version="HTTP/0.9"), 505),
+        (head(version="HTTP/2.0"), 505),
+        (head(version="HTTP/1.1 "), 400),
+        (head() + b"\r\nhost: h", 400),
+        (head("/websocket?channel=\x01"), 400),
+        (head("/web socket"), 400),
         (head() + b"\r\nno colon", 400),
         (head() + b"\r\n folded: x", 400),
         (head() + b"\r\nX: a\x00b", 400),
@@ -65,9 +72,24 @@ def test_what_is_no_handshake_is_refused(raw: bytes, expected: int) -> None:
     assert status(raw) == expected
 
 
+@pytest.mark.parametrize("raw", ["café".encode(), "café".encode("latin-1"), b"\xff", "a\u00a0b".encode(), b"a\x85"])
+def test_an_address_that_is_not_ascii_is_refused_with_how_to_write_it(raw: bytes) -> None:
+    with pytest.raises(RefusedError, match="write other characters as %XX of their UTF-8") as raised:
+        handshake.parse(head("/websocket?channel=CHANNEL").replace(b"CHANNEL", raw), "127.0.0.1")
+    assert raised.value.refusal.status == 400
+
+
+@pytest.mark.parametrize(("version", "status"), [("HTTP/1.0", 505), ("HTTP/2", 400)])
+def test_another_version_is_refused_by_name(version: str, status: int) -> None:
+    with pytest.raises(RefusedError, match=r"HTTP/1\.1") as raised:
+        handshake.parse(head(version=version), "127.0.0.1")
+    assert raised.value.refusal.status == status
+    assert handshake.refused(raised.value.refusal).startswith(b"HTTP/1.1 %d " % status)
+
+
 @given(st.binary(max_size=300))
 def test_noise_is_refused_in_order(raw: bytes) -> None:
-    assert 400 <= status(raw) < 500
+    assert 400 <= status(raw) <= 505
 
 
 def test_an_origin_has_to_be_allowed_where_there_is_one() -> None:

@@ -11,7 +11,7 @@ import msgspec
 from infra import log
 from infra.backoff import Backoff
 from infra.config import Config
-from infra.errors import KafkaUnavailableError
+from infra.errors import KafkaUnavailableError, WeirError
 from infra.status import StatusFile
 from infra.websocket import Connection, Handler, Held, Limits, Refusal, Request, Route, WebSocketServer
 from infra.websocket.basic_auth import CHALLENGE, BasicAuth, check_credentials
@@ -196,9 +196,9 @@ class Sender:
         """Hands it to Kafka."""
         self._received = number = self._received + 1
 
-        def fate(error: str | None) -> None:
+        def fate(error: WeirError | None) -> None:
             if error is not None:
-                self._refuse(number, error)
+                self._refuse(number, str(error))
             else:
                 self._acked = number
                 self._listener.written(self if self._acks else None)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from infra import log
+from infra.backoff import Backoff
 from infra.config import Config
+from infra.errors import KafkaUnavailableError
 from producers.clock import wall_clock
+from producers.ingest_http import HttpIngest
 from producers.ingest_intake import METRICS, MONITORING, Intake
+from producers.ingest_websocket import WebSocketIngest
+from producers.ingest_writer import COUNTED, IngestWriter
 
 __all__ = ["METRICS", "MONITORING", "Ingest", "Intake"]
+
+#: Seconds that Kafka has for what is left at the end, and then WebSockets for their last answers.
+FLUSH_TIMEOUT, CLOSE_TIMEOUT = 2.0, 1.5
+
+_log = log.get("ingest")
 
 
 class Ingest:
@@ -36,34 +48,66 @@ class Ingest:
         *,
         check: Callable[[Any], object] | None = None,
         clock: Callable[[], int] = wall_clock,
-    ) -> None: ...
+    ) -> None:
+        self._name = intake.name
+        self._writer = IngestWriter(config, intake, check, clock)
+        self._http = HttpIngest(config, intake, self._writer)
+        self._sockets = WebSocketIngest(intake.websocket, self._writer) if intake.websocket else None
+        self._ready = False
 
     def routes(self) -> list[web.RouteDef]:
         """POST, and the WebSocket where the intake has one."""
-        raise NotImplementedError
+        return [self._http.route(), *([self._sockets.route()] if self._sockets else [])]
 
     async def open(self) -> None:
         """Makes the topic where it is missing. Raises KafkaUnavailableError; then it may be called again."""
-        raise NotImplementedError
+        await self._writer.open()
+        self._ready = True
+        self._let_in(True)
 
     async def work(self) -> None:
         """Opens, however long Kafka is away, and runs until cancelled. Raises WeirError where nothing can be written
         any more: then the process is to end, and start again."""
-        raise NotImplementedError
+        backoff = Backoff(first=0.2, cap=5.0)
+        while not self._ready:
+            try:
+                await self.open()
+            except KafkaUnavailableError as e:
+                delay = backoff.next()
+                _log.warning("ingest.waiting", intake=self._name, error=str(e), retry_in_s=round(delay, 1))
+                await asyncio.sleep(delay)
+        await self._writer.work()
 
     async def close(self) -> None:
         """Takes no more in, gives Kafka 2 s for what was read, and has every request answered.
 
         Called before the application's runner is cleaned up; WebSockets are closed with 1001.
         """
-        raise NotImplementedError
+        if not self._ready:
+            return
+        self._ready = False
+        self._let_in(False)
+        self._http.close()
+        if self._sockets:
+            self._sockets.close()
+        await self._writer.close(FLUSH_TIMEOUT)
+        if self._sockets:
+            await self._sockets.closed(CLOSE_TIMEOUT)
 
     @property
     def state(self) -> str:
         """`starting` until Kafka answered once, `waiting` while it does not answer, else `running`."""
-        raise NotImplementedError
+        if not self._ready:
+            return "starting"
+        return "waiting" if self._writer.away else "running"
 
     def facts(self) -> dict[str, int]:
         """Figures for the status file and /health: `accepted`, `duplicates`, `refused`, `unknown`, `ignored_fields` so
         far, `in_flight_bytes`, and `sockets`, the WebSockets that are open."""
-        raise NotImplementedError
+        said = {name: self._writer.counts[name] for name in COUNTED}
+        return said | {"in_flight_bytes": self._writer.in_flight, "sockets": len(self._sockets or ())}
+
+    def _let_in(self, let: bool) -> None:
+        self._http.is_open = let
+        if self._sockets:
+            self._sockets.is_open = let

@@ -22,9 +22,8 @@ class Intake:
     `time` gives the event's time in epoch milliseconds, from the field `time_field`; one that is more than `max_skew`
     (milliseconds) ahead of the clock is refused. A record's timestamp is when it was taken in.
 
-    `id_of` gives what an event is told apart by, in the field `id_field`: what Kafka has is not written again. Where it
-    is None events are told apart by their place in the request, and those of one request share records, up to
-    `PACKED` bytes each, without a key.
+    `id_of` gives what an event is told apart by, its field `event_id`: what Kafka has is not written again. Where it is
+    None events are told apart by their place in the request, and those of one request share records without a key.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Intake:
     time_field: str
     max_skew: Callable[[Config], int]
     id_of: Callable[[Any], str] | None = None
-    id_field: str = "index"
 
 
 def _monitoring_time(event: MonitoringEvent) -> int:
@@ -52,7 +50,7 @@ def _event_id(event: MonitoringEvent) -> str:
 
 MONITORING = Intake(
     "monitoring", MONITORING_EVENTS, "/events", None,
-    _monitoring_time, "event_timestamp", lambda config: config.monitoring_max_skew, _event_id, "event_id",
+    _monitoring_time, "event_timestamp", lambda config: config.monitoring_max_skew, _event_id,
 )  # fmt: skip
 METRICS = Intake(
     "metrics", METRIC_EVENTS, "/metric-events", "/ws/metric-events",

@@ -1,0 +1,178 @@
+"""Which events of a request are fit for Kafka, and what is wrong with the others. Pure: the clock's time is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from producers.ingest_body import Raws, literal
+from producers.ingest_intake import Intake
+from producers.ingest_verdicts import DUPLICATE, REFUSED, UNKNOWN, IdVerdict, IndexVerdict, Verdict, field_and_reason
+from schemas.codec import BAD_INPUT, Decoder
+from schemas.dead_letters import Reason
+from schemas.errors import PoisonError
+from schemas.times import readable
+
+#: The longest event as it comes, spaces and unknown fields included, in bytes.
+MAX_ELEMENT = 128 << 10
+
+
+class Fit(NamedTuple):
+    """An event for Kafka: its place among the request's, its bytes, its record's key."""
+
+    place: int
+    raw: bytes
+    key: bytes | None
+
+
+@dataclass(slots=True)
+class Judged:
+    """What is known of one request's events so far: a verdict each, in their order.
+
+    `twins` are events whose id an earlier one has, with the place of that one.
+    """
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    twins: list[tuple[int, int]] = field(default_factory=list)
+    ignored_fields: int = 0
+    places: dict[str, int] = field(default_factory=dict)
+
+
+class KnownIds:
+    """The ids added lately: of the last `capacity`, half at least, and none for longer than `age` ms.
+
+    Two sets take turns, so that forgetting costs nothing per id.
+    """
+
+    def __init__(self, capacity: int, age: int) -> None:
+        self._most, self._age = max(1, capacity // 2), age // 2
+        self._fresh: set[str] = set()
+        self._old: set[str] = set()
+        self._since = 0
+
+    def turn(self, now: int) -> None:
+        """Forgets what is due at `now`, in ms; called before `add` and `in`."""
+        if now - self._since >= self._age:
+            self._old = self._fresh if now - self._since < 2 * self._age else set()
+            self._fresh, self._since = set(), now
+        elif len(self._fresh) >= self._most:
+            self._old, self._fresh, self._since = self._fresh, set(), now
+
+    def add(self, id_: str) -> None:
+        """Remembers it."""
+        self._fresh.add(id_)
+
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._fresh or id_ in self._old
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._old)
+
+
+class Judge:
+    """Judges events by the rules of one intake.
+
+    `max_skew` is in milliseconds; `check` raises ValueError for an event that what is known now forbids; `known` are
+    the ids that Kafka has.
+    """
+
+    def __init__(
+        self, intake: Intake, max_skew: int, check: Callable[[Any], object] | None, known: KnownIds | None
+    ) -> None:
+        type_ = intake.topic.value
+        assert type_ is not None
+        assert issubclass(type_, msgspec.Struct)
+        self._intake, self._type, self._max_skew, self._check, self._known = intake, type_, max_skew, check, known
+        self._fields = {f.encode_name for f in msgspec.structs.fields(type_)}
+        # Most events have no field too many: only where this one refuses an event are its fields counted.
+        strict = msgspec.defstruct(f"Strict{type_.__name__}", [], bases=(type_,), forbid_unknown_fields=True)
+        self._strict: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(strict).decode
+        self._decoder = Decoder(type_)
+        self._topic_check = intake.topic.check or (lambda event: None)
+
+    def judge(self, judged: Judged, raws: Raws, now: int) -> list[Fit]:
+        """Adds a verdict for each of these events; those that are fit are returned, and `unknown` for now.
+
+        `now` is in epoch milliseconds.
+        """
+        fit: list[Fit] = []
+        verdicts, places, known = judged.verdicts, judged.places, self._known
+        id_of, key_of = self._intake.id_of, self._intake.topic.key_of
+        latest, time = now + self._max_skew, self._intake.time
+        for raw in raws:
+            place = len(verdicts)
+            try:
+                event = self._decoded(raw, judged)
+                self._topic_check(event)
+                if time(event) > latest:
+                    raise ValueError(self._ahead(event, now))
+                if self._check is not None:
+                    self._check(event)
+            except PoisonError as e:
+                verdicts.append(self._refused(place, raw, e.detail, e.reason))
+                continue
+            except ValueError as e:
+                verdicts.append(self._refused(place, raw, str(e)))
+                continue
+            if id_of is None:
+                verdicts.append(IndexVerdict(place, UNKNOWN))
+                fit.append(Fit(place, bytes(raw), None))
+                continue
+            id_ = id_of(event)
+            if (twin := places.setdefault(id_, place)) != place:
+                judged.twins.append((place, twin))
+                verdicts.append(IdVerdict(id_, DUPLICATE))
+            elif known is not None and id_ in known:
+                verdicts.append(IdVerdict(id_, DUPLICATE))
+            else:
+                verdicts.append(IdVerdict(id_, UNKNOWN))
+                fit.append(Fit(place, bytes(raw), key_of(event) if key_of else None))
+        return fit
+
+    def _decoded(self, raw: msgspec.Raw | bytes, judged: Judged) -> Any:
+        """The event. Raises PoisonError."""
+        if len(raw) > MAX_ELEMENT:
+            raise PoisonError(Reason.TOO_LARGE, f"has {len(raw)} bytes, more than {MAX_ELEMENT}")
+        try:
+            return self._strict(raw)
+        except BAD_INPUT:
+            event = self._decoder.one(raw)
+            judged.ignored_fields += len(_fields(raw) - self._fields)
+            return event
+
+    def _ahead(self, event: Any, now: int) -> str:
+        time = readable(self._intake.time(event))
+        ahead = f"{self._max_skew} ms or more ahead of the clock, which says {readable(now)}"
+        return f"`{self._intake.time_field}` is {time}, {ahead}"
+
+    def _refused(self, place: int, raw: msgspec.Raw | bytes, detail: str, reason: str | None = None) -> Verdict:
+        name, why = field_and_reason(detail, self._type)
+        if reason == Reason.NOT_JSON and (found := literal(bytes(raw))):
+            name, why = found[0], f"{found[1]} is no number in JSON"
+        if self._intake.id_of is None:
+            return IndexVerdict(place, REFUSED, name, why)
+        return IdVerdict(_id(raw), REFUSED, name, why)
+
+
+class _WithId(msgspec.Struct):
+    event_id: str | None = None
+
+
+def _id(raw: msgspec.Raw | bytes) -> str | None:
+    """The id of an event that is not fit for another reason, where it can be read."""
+    try:
+        id_ = _with_id(raw).event_id
+    except BAD_INPUT:
+        return None
+    return id_ if id_ is None or len(id_) <= 128 else None
+
+
+def _fields(raw: msgspec.Raw | bytes) -> set[str]:
+    return set(_object(raw))
+
+
+_with_id = msgspec.json.Decoder(_WithId).decode
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

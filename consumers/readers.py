@@ -8,7 +8,7 @@ from consumers import link_store
 from consumers.link_tables import LINK_TABLES
 from consumers.tables import Table
 from schemas.topic import Topic
-from schemas.topics import LINK_COUNTS, LINK_WINDOWS
+from schemas.topics import LINK_COUNTS, LINK_WINDOWS, MONITORING_SERIES, MONITORING_TOTALS
 
 #: The sinks that store topics as tables, by their names.
 STORES: Mapping[str, Sequence[Table]] = {link_store.NAME: LINK_TABLES}
@@ -16,6 +16,7 @@ STORES: Mapping[str, Sequence[Table]] = {link_store.NAME: LINK_TABLES}
 READERS: Mapping[str, Sequence[Topic]] = {
     **{name: [table.topic for table in tables] for name, tables in STORES.items()},
     "reporter": [LINK_COUNTS, LINK_WINDOWS],
+    "monitoring": [MONITORING_TOTALS, MONITORING_SERIES],
 }
 
 

@@ -1,0 +1,94 @@
+"""The database of monitored clients as a view: filled from monitoring-totals and monitoring-series."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+from confluent_kafka import Message
+
+from consumers.client_store import ClientStore, Query
+from consumers.memory_view import Lag, MemoryView
+from consumers.series import Place, pack
+from infra.config import Config
+from schemas.dead_letters import Reason
+from schemas.errors import PoisonError
+from schemas.monitoring import ClientTotal, EventType, MonitoringEvent, UniqueEvent, number_of
+from schemas.numbers import exact, written
+from schemas.topics import MONITORING_SERIES, MONITORING_TOTALS
+
+#: What is read.
+TOPICS = (MONITORING_TOTALS, MONITORING_SERIES)
+
+#: Client, key, and either the place and the packed event, or None and the total as it is shown.
+Element = tuple[str, str, Place | None, bytes]
+
+_DECODERS = {topic.name: cast(Any, topic.decoder()) for topic in TOPICS}
+_TOTAL = b'{"event_type":"CUMULATIVE","event_value":%b,"events":%d,"event_timestamp":%d}'
+#: A place in a series is told by offset and partition: no topic has more partitions.
+_PARTITION_BITS = 16
+
+
+class ClientView:
+    """Clients' data, as far as the jobs have written it. Of one event loop; see `MemoryView` for how it lives."""
+
+    def __init__(self, config: Config) -> None:
+        self.store = ClientStore(config.monitoring_series_memory)
+        self._view: MemoryView[Element] = MemoryView(config, TOPICS, decode, self._apply, self.store.clear)
+        self.open, self.work, self.close = self._view.open, self._view.work, self._view.close
+
+    @property
+    def has_anything(self) -> bool:
+        """Whether there is something to answer from: part of it is there, or there is nothing."""
+        return self._view.has_anything
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has come to the end of its topics since it began to read them: who is not in it is unknown."""
+        return self._view.is_whole
+
+    @property
+    def state(self) -> str:
+        """`starting` until it is whole, `waiting` while Kafka does not answer, else `running`."""
+        return self._view.state
+
+    def lag(self) -> Lag:
+        """How far it is behind its topics."""
+        return self._view.lag()
+
+    def facts(self) -> dict[str, int]:
+        """What is held, and what was read."""
+        return self.store.facts() | self._view.facts()
+
+    def check_kind(self, event: MonitoringEvent) -> None:
+        """Raises ValueError for an event of one kind to a key that is known to be of the other."""
+        kind = self.store.kind(event.client_id, event.event_key)
+        if kind is not None and kind is not event.event_type:
+            raise ValueError(f"`event_type` is {event.event_type.value}, and this client's key is {kind.value}")
+
+    def _apply(self, element: Element) -> None:
+        client_id, key, place, data = element
+        if place is None:
+            self.store.total(client_id, key, data)
+        else:
+            self.store.event(client_id, key, place, data)
+
+
+def decode(topic: str, message: Message) -> Element:
+    """A record as the store takes it. Raises PoisonError for what no job of weir's writes."""
+    value = message.value()
+    if value is None:
+        raise PoisonError(Reason.EMPTY, "the record has no value")
+    found: ClientTotal | UniqueEvent = _DECODERS[topic].one(value)
+    time = found.event_timestamp
+    if not 0 <= time < Query.end:
+        raise PoisonError(Reason.INVALID, f"`event_timestamp` {time} is no time")
+    if isinstance(found, ClientTotal):
+        number = written(exact(number_of(found.event_value)))
+        return found.client_id, found.event_key, None, _TOTAL % (number.encode(), found.events, time)
+    if found.event_type is not EventType.TIME_SERIES:
+        raise PoisonError(Reason.INVALID, "`event_type` of an event in a series must be TIME-SERIES")
+    offset, partition = cast(tuple[int, int], (message.offset(), message.partition()))
+    place = time, offset << _PARTITION_BITS | partition
+    packed = pack(place, msgspec.json.encode(found.event_id), bytes(found.event_value))
+    return found.client_id, found.event_key, place, packed

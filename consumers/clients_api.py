@@ -1,0 +1,109 @@
+"""The HTTP API of monitored clients: their list, and each one's data, from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import msgspec
+from aiohttp import web
+
+from consumers.client_requests import client_of, cursor_text, parse_dump, parse_list
+from consumers.client_store import Page
+from consumers.client_view import ClientView
+from consumers.link_requests import BadRequestError
+from consumers.memory_view import Lag
+
+#: Seconds after which a client that got 503 may well ask again.
+RETRY_AFTER = 1
+#: How long an answer is written before others get their turn, in seconds.
+_TURN = 0.002
+
+
+class ClientsApi:
+    """The routes of `GET /clients`, for an application of whoever composes it.
+
+    While the view is being rebuilt, what is there is answered, with how far behind it is; a client that is not there
+    yet gets 503 then, not 404.
+    """
+
+    def __init__(self, view: ClientView) -> None:
+        self._view = view
+
+    def routes(self) -> list[web.RouteDef]:
+        """`GET /clients` and `GET /clients/{client_id}`."""
+        return [web.get("/clients", self._list), web.get("/clients/{client_id:.*}", self._dump)]
+
+    async def _list(self, request: web.Request) -> web.Response:
+        try:
+            after, limit = parse_list(request.query.items())
+        except BadRequestError as e:
+            return _refused(e)
+        lag = self._view.lag()
+        if not self._view.has_anything:
+            return unavailable(lag)
+        found, more = self._view.store.clients(after, limit)
+        body: dict[str, object] = {"lag": lag, "clients": [{"client_id": name, "keys": keys} for name, keys in found]}
+        return _linked(_json(200, body | {"next": next} if (next := _next(found, more)) else body), request, next)
+
+    async def _dump(self, request: web.Request) -> web.Response:
+        try:
+            client_id = client_of(request.rel_url.raw_path)
+            query = parse_dump(request.query.items())
+        except BadRequestError as e:
+            return _refused(e)
+        lag = self._view.lag()
+        page = self._view.store.dump(client_id, query)
+        if page is None:
+            if not self._view.is_whole:
+                return unavailable(lag)
+            return _json(404, {"error": {"reason": "nobody has heard of this client"}, "lag": lag})
+        next = None if page.next is None else cursor_text(page.next)
+        body = await _in_turns(_written(client_id, lag, page, next))
+        return _linked(web.Response(body=body, content_type="application/json"), request, next)
+
+
+def unavailable(lag: Lag) -> web.Response:
+    """Asking again later helps: the view is being rebuilt."""
+    reason = "what is known of clients is being read back from Kafka"
+    response = _json(503, {"status": "starting", "error": {"reason": reason}, "lag": lag})
+    response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+def _written(client_id: str, lag: Lag, page: Page, next: str | None) -> Iterator[bytes]:
+    yield b'{"client_id":%b,"lag":%b,"data":' % (msgspec.json.encode(client_id), msgspec.json.encode(lag))
+    yield from page.pieces()
+    yield b"}" if next is None else b',"next":%b}' % msgspec.json.encode(next)
+
+
+async def _in_turns(pieces: Iterator[bytes]) -> bytes:
+    body = []
+    until = time.monotonic() + _TURN
+    for piece in pieces:
+        body.append(piece)
+        if time.monotonic() > until:
+            await asyncio.sleep(0)
+            until = time.monotonic() + _TURN
+    return b"".join(body)
+
+
+def _next(found: list[tuple[str, int]], more: bool) -> str | None:
+    return cursor_text(found[-1][0]) if more else None
+
+
+def _linked(response: web.Response, request: web.Request, next: str | None) -> web.Response:
+    """The response with the address of the rest."""
+    if next is not None:
+        rest = request.rel_url.update_query({"cursor": next})
+        response.headers["Link"] = f'<{rest}>; rel="next"'
+    return response
+
+
+def _refused(error: BadRequestError) -> web.Response:
+    return _json(400, {"error": {"field": error.field, "reason": error.reason}})
+
+
+def _json(status: int, body: object) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")

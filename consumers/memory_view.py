@@ -1,0 +1,256 @@
+"""What topics hold, in memory: rebuilt at each start from their beginnings, and how far it is behind them.
+
+Records are read in a thread, and taken in on the event loop, a few milliseconds at a time. Every second Kafka is asked
+what there is: so a topic that was made again is noticed, which starts the view anew, and one that got more partitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+import msgspec
+from confluent_kafka import Message
+
+from consumers.topic_replay import Batch, Edges, Place, Replay, Survey
+from infra import kafka, log
+from infra.config import Config
+from infra.errors import KafkaUnavailableError
+from infra.threads import in_daemon
+from schemas.topic import Topic
+
+#: How often Kafka is asked what there is, in seconds, and after how many it is away if it did not answer.
+_EVERY = 1.0
+_SILENT = 3.0
+#: The pause before it reads on where that was not possible, in seconds.
+_PAUSE = 0.2
+#: How long taking in may last before others get their turn, in seconds, and after how many elements one looks.
+_TURN = 0.002
+_ELEMENTS = 16
+
+_log = log.get("view")
+
+T = TypeVar("T")
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """How far a view is behind: so many `records` were written and are not in it, markers of transactions included, and
+    all that was written `ms` milliseconds ago is. As of a second ago at most, while Kafka answers; None: not known yet.
+    """
+
+    records: int | None
+    ms: int | None
+
+
+class MemoryView(Generic[T]):
+    """Feeds `apply` with every element of the topics, those of a partition in order, each once; `clear` is called
+    before it begins from the beginnings, each time. Of one event loop.
+
+    `decode` is called in a thread, with a topic's own name and a record, and raises PoisonError where that cannot be
+    used: it is logged and left out. `clock` gives epoch milliseconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        topics: Sequence[Topic],
+        decode: Callable[[str, Message], T],
+        apply: Callable[[T], None],
+        clear: Callable[[], None],
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._config, self._topics = config, topics
+        self._decode, self._apply, self._clear, self._clock = decode, apply, clear, clock
+        self._edges: Edges | None = None
+        self._replay: Replay[T] | None = None
+        self._again = asyncio.Event()
+        self._batches: deque[Batch[T]] = deque()
+        self._rest: Iterator[tuple[Place, int, T]] = iter(())
+        self._turn: asyncio.Handle | None = None
+        self._positions: dict[Place, int] = {}
+        self._times: dict[Place, int] = {}
+        #: When it is known to have had all that there was, in seconds, monotonic.
+        self._whole: float | None = None
+        self._read = self._unreadable = self._deleted = 0
+
+    async def open(self) -> None:
+        """Makes the topics where they are missing, and begins to read. Raises KafkaUnavailableError; then it may be
+        called again."""
+        if self._edges is None:
+            self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            await in_daemon(lambda: kafka.ensure_topics(self._config, self._topics, timeout=5))
+            self._survey = Survey(self._config, self._topics)
+            self._begin(await in_daemon(self._survey.ask), None)
+
+    async def work(self) -> None:
+        """Runs until cancelled, however long Kafka is away. Raises WeirError where nothing can be read any more."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait([watching, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            for ended in (watching, self._failed):
+                if ended.done():
+                    ended.result()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Reads no more."""
+        if self._turn is not None:
+            self._turn.cancel()
+        if (replay := self._replay) is not None:
+            await in_daemon(replay.close)
+
+    @property
+    def has_anything(self) -> bool:
+        """Whether anything has been read, or there is nothing to read."""
+        return self._read > 0 or self.is_whole
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has come to the end of the topics since it began from their beginnings."""
+        return self._whole is not None
+
+    @property
+    def state(self) -> str:
+        """`starting` until it is whole for the first time, `waiting` while Kafka does not answer, else `running`."""
+        if self._edges is not None and not self._is_answered():
+            return "waiting"
+        return "running" if self.is_whole else "starting"
+
+    def lag(self) -> Lag:
+        """How far it is behind now."""
+        if self._edges is None:
+            return Lag(None, None)
+        behind = {p: end - self._positions[p] for p, (_, end) in self._edges.places.items() if end > self._positions[p]}
+        records = sum(behind.values())
+        if not behind and self._is_answered():
+            return Lag(0, 0)
+        if self._whole is not None:
+            return Lag(records, int((time.monotonic() - self._whole) * 1000))
+        times = [self._times[place] for place in behind if place in self._times]
+        return Lag(records, max(0, self._clock() - min(times)) if times else None)
+
+    def facts(self) -> dict[str, int]:
+        """Records `read`, those left out because they were `unreadable`, and offsets that Kafka had `deleted` before
+        they were read."""
+        return {"read": self._read, "unreadable": self._unreadable, "deleted": self._deleted}
+
+    # What is read.
+
+    def _begin(self, edges: Edges, positions: dict[Place, int] | None) -> None:
+        """Reads from `positions` on, and where there is none, or records before it are gone, from what is first. None:
+        all from the beginnings."""
+        self._stop()
+        if positions is None:
+            self._clear()
+            self._whole = None
+            self._times = {}
+            self._read = self._unreadable = self._deleted = 0
+        known = positions or {}
+        self._positions = {place: max(known.get(place, 0), first) for place, (first, _) in edges.places.items()}
+        for place, position in self._positions.items():
+            if deleted := position - known.get(place, 0):
+                self._deleted += deleted
+                _log.warning("view.records_deleted", topic=place[0], partition=place[1], records=deleted)
+        self._edges = edges
+        replay: Replay[T] = Replay(self._config, self._positions, self._decode, self._deliver, self._fail)
+        self._replay = replay
+        replay.start()
+        self._note()
+
+    def _stop(self) -> None:
+        if self._replay is not None:
+            self._replay.stop()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._batches.clear()
+        self._rest = iter(())
+        self._again.clear()
+
+    def _deliver(self, replay: Replay[T], batch: Batch[T]) -> None:
+        if replay is self._replay:
+            self._batches.append(batch)
+            if self._turn is None:
+                self._rest = iter(batch.elements)
+                self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        until = time.monotonic() + _TURN
+        try:
+            while self._batches:
+                for number, (place, offset, element) in enumerate(self._rest, start=1):
+                    if offset >= self._positions[place]:
+                        self._apply(element)
+                        self._positions[place] = offset + 1
+                    if number % _ELEMENTS == 0 and time.monotonic() > until:
+                        self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
+                        return
+                self._taken(self._batches.popleft())
+                self._rest = iter(self._batches[0].elements if self._batches else ())
+        except Exception as e:  # noqa: BLE001 - handed to the one who runs the view
+            self._fail(e)
+        self._turn = None
+
+    def _taken(self, batch: Batch[T]) -> None:
+        for place, position in batch.reached.items():
+            self._positions[place] = max(position, self._positions[place])
+        self._times |= batch.times
+        self._read += len(batch.elements) + batch.unreadable
+        self._unreadable += batch.unreadable
+        if self._replay is not None:
+            self._replay.taken()
+        self._note()
+        if batch.again:
+            self._again.set()
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    # What there is.
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._again.wait(), _EVERY)
+                await asyncio.sleep(_PAUSE)
+            before = dict(self._positions)
+            try:
+                edges = await in_daemon(self._survey.ask)
+            except KafkaUnavailableError as e:
+                _log.warning("view.waiting", error=str(e))
+                await asyncio.sleep(_EVERY)
+                continue
+            self._compare(edges, before)
+
+    def _compare(self, edges: Edges, before: dict[Place, int]) -> None:
+        """Begins anew where the topics are others than they were; `before`: how far was read when it was asked."""
+        assert self._edges is not None
+        is_other = edges.topics != self._edges.topics or any(
+            place not in edges.places or edges.places[place][1] < position for place, position in before.items()
+        )
+        if is_other:
+            _log.error("view.begins_anew", topics=sorted(edges.topics))
+            self._begin(edges, None)
+        elif self._again.is_set() or edges.places.keys() != self._edges.places.keys():
+            self._begin(edges, dict(self._positions))
+        else:
+            self._edges = edges
+            self._note()
+
+    def _note(self) -> None:
+        """Whether all that there was is in."""
+        assert self._edges is not None
+        if all(self._positions[place] >= end for place, (_, end) in self._edges.places.items()):
+            if self._whole is None:
+                _log.info("view.whole", **self.facts())
+            self._whole = self._edges.asked
+
+    def _is_answered(self) -> bool:
+        return self._edges is not None and time.monotonic() - self._edges.asked < _SILENT

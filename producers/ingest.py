@@ -105,7 +105,7 @@ class Ingest:
         """Figures for the status file and /health: `accepted`, `duplicates`, `refused`, `unknown`, `ignored_fields` so
         far, `in_flight_bytes`, and `sockets`, the WebSockets that are open."""
         said = {name: self._writer.counts[name] for name in COUNTED}
-        return said | {"in_flight_bytes": self._writer.in_flight, "sockets": len(self._sockets or ())}
+        return said | {"in_flight_bytes": self._writer.in_flight, "sockets": self._sockets.count if self._sockets else 0}
 
     def _let_in(self, let: bool) -> None:
         self._http.is_open = let

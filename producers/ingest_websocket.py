@@ -34,7 +34,8 @@ class WebSocketIngest:
         self._conversations: set[asyncio.Task[None]] = set()
         self.is_open = False
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many connections are open."""
         return len(self._conversations)
 
@@ -81,7 +82,7 @@ class WebSocketIngest:
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.host:  # any page could write through its visitors
             raise RefusedError(403, f"pages of {origin[:100]} may not write here")
-        if len(self) >= MAX_SOCKETS:
+        if self.count >= MAX_SOCKETS:
             raise RefusedError(503, f"there are {MAX_SOCKETS} connections already", AGAIN)
 
     async def _converse(self, socket: web.WebSocketResponse) -> None:

@@ -12,15 +12,17 @@ from infra.config import Config
 
 @dataclass(frozen=True)
 class Limits:
-    """`idle`, `handshake` and `closing` in seconds; `message` and `queue` in bytes; the others count connections."""
+    """`idle`, `handshake`, `crowded`, `closing` in seconds; `message` and `queue` in bytes; the others are counts."""
 
     message: int = 1 << 18
     queue: int = 1 << 20
     connections: int = 20_000
     per_address: int = 20_000
-    #: Handshakes at the same time; the next wait in the kernel's backlog.
+    #: Handshakes that are not complete, at one port; the next wait in the kernel's backlog.
     handshakes: int = 1000
+    #: Seconds that a request has to be complete, and that it has for sure where others wait for its place.
     handshake: float = 5.0
+    crowded: float = 1.0
     idle: float = 4.0
     closing: float = 2.0
     #: On a route whose peers have nothing to say: bytes of a message, and frames, a second in the long run and at once.

@@ -13,9 +13,11 @@ from infra import log
 from infra.errors import PortTakenError
 from infra.websocket import handshake
 from infra.websocket.connection import Connection
+from infra.websocket.half_open import HalfOpen
 from infra.websocket.handler import Handler
 from infra.websocket.handshake import Refusal, RefusedError, Request
 from infra.websocket.limits import ConnectionCounts, Limits
+from infra.websocket.shaking import HeldError, Shaking
 
 #: What the kernel keeps of connects that have not been accepted yet (cut to net.core.somaxconn).
 _BACKLOG = 4096
@@ -28,6 +30,8 @@ _READ = 64 << 10
 _QUIET_READ = 4 << 10
 #: How often within the idle time the server looks for silent peers.
 _LOOKS = 8
+#: Seconds until accepting is tried again where it cannot be.
+_SOON = 0.05
 _RETRY_AFTER = "5"
 
 _log = log.get("websocket")
@@ -45,24 +49,11 @@ class Route:
 
 @dataclass(frozen=True)
 class Held:
-    """`made` is what the request is answered with, `delay` seconds from now. Until then it is one of the handshakes
-    under way, of which there may be `Limits.handshakes`."""
+    """`made` is what the request is answered with, `delay` seconds from now. Whoever says so bounds how many are held
+    back at the same time."""
 
     delay: float
     made: Handler | Refusal
-
-
-class _HeldError(Exception):
-    """The request is answered later, with what `answer` gives or raises then."""
-
-    def __init__(self, delay: float, answer: _Answer) -> None:
-        super().__init__(delay)
-        self.delay = delay
-        self.answer = answer
-
-
-#: The accept key, the request and its handler; or RefusedError or _HeldError is raised.
-_Answer = Callable[[], tuple[str, Request, Handler]]
 
 
 class WebSocketServer:
@@ -74,11 +65,14 @@ class WebSocketServer:
         self._limits = limits
         self._counts = counts or ConnectionCounts(limits)
         self._listening: list[socket.socket] = []
-        self._shaking: dict[_Shaking, None] = {}
+        self._half_open: HalfOpen[Shaking] = HalfOpen(limits.handshakes, limits.per_address, limits.crowded)
+        #: All whose handshake is not done: those that are half open, and those that are held back.
+        self._shaking: dict[Shaking, None] = {}
         self._connections: dict[Connection, None] = {}
         self._buffer = memoryview(bytearray(_READ))
         self._quiet_buffer = self._buffer[:_QUIET_READ]
         self._watch: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._accepting = False
         self._opened = 0
         self._warned: dict[str, float] = {}
@@ -133,19 +127,28 @@ class WebSocketServer:
         if self._watch is not None:
             self._watch.cancel()
 
-    # Accepting. While as many handshakes as allowed are under way, the next wait in the kernel's backlog.
+    # Accepting. While there are as many half-open ones as allowed, the next wait in the kernel's backlog.
 
     def _accept_more(self) -> None:
-        if not self._accepting:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if self._listening and not self._accepting:
             self._accepting = True
             for listening in self._listening:
                 asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
-    def _accept_no_more(self) -> None:
+    def _accept_no_more(self, seconds: float | None = None) -> None:
+        """For so many seconds, unless `_accept_more` is called before."""
         if self._accepting:
             self._accepting = False
             for listening in self._listening:
                 asyncio.get_running_loop().remove_reader(listening)
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if seconds is not None:
+            self._again = asyncio.get_running_loop().call_later(seconds, self._accept_more)
 
     def _stop_listening(self) -> None:
         self._accept_no_more()
@@ -155,8 +158,8 @@ class WebSocketServer:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTS):
-            if len(self._shaking) >= self._limits.handshakes:
-                self._accept_no_more()
+            if self._half_open.is_full and (wait := self._make_room()):
+                self._accept_no_more(wait)
                 return
             try:
                 connected, address = listening.accept()
@@ -165,23 +168,29 @@ class WebSocketServer:
             except OSError as e:
                 if e.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
-                _log.error("websocket.cannot_accept", error=e.strerror, connections=len(self))
-                self._accept_no_more()
-                asyncio.get_running_loop().call_later(1.0, self._accept_again)
+                self.warn("websocket.cannot_accept", error=e.strerror, connections=len(self))
+                self._accept_no_more(self._make_room() or _SOON)
                 return
             connected.setblocking(False)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-            self._shaking[_Shaking(connected, address[0], self)] = None
+            shaking = Shaking(connected, address[0], self, self._limits.handshake)
+            self._shaking[shaking] = None
+            if oldest := self._half_open.enter(shaking, address[0], asyncio.get_running_loop().time()):
+                oldest.make_way()
 
-    def _accept_again(self) -> None:
-        if self._listening:
-            self._accept_more()
+    def _make_room(self) -> float:
+        """Ends handshakes that hold a place for too long while others wait; where there is none, how long until there
+        is, in seconds."""
+        late, wait = self._half_open.to_make_way(asyncio.get_running_loop().time())
+        for shaking in late:
+            shaking.make_way()
+        return 0.0 if late else max(wait, _SOON)
 
     # What a handshake comes to.
 
     def answer(self, head: bytes, remote: str) -> tuple[str, Request, Handler]:
-        """The accept key, the request and its handler. Raises RefusedError, or _HeldError."""
+        """The accept key, the request and its handler. Raises RefusedError, or HeldError."""
         request = handshake.parse(head, remote)
         route = self._routes.get(request.path)
         if route is None:
@@ -190,7 +199,7 @@ class WebSocketServer:
         handshake.check_origin(request, self._limits.origins)
         made = route.make(request)
         if isinstance(made, Held):
-            raise _HeldError(made.delay, partial(self._admit, key, request, made.made))
+            raise HeldError(made.delay, partial(self._admit, key, request, made.made))
         return self._admit(key, request, made)
 
     def _admit(self, key: str, request: Request, made: Handler | Refusal) -> tuple[str, Request, Handler]:
@@ -212,10 +221,15 @@ class WebSocketServer:
         self._connections[connection] = None
         connection.start(early)
 
-    def shaken(self, shaking: _Shaking) -> None:
+    def shaken(self, shaking: Shaking) -> None:
         """A handshake is over, whatever came of it."""
         self._shaking.pop(shaking, None)
-        if self._listening and not self._accepting and len(self._shaking) < self._limits.handshakes:
+        self.complete(shaking)
+
+    def complete(self, shaking: Shaking) -> None:
+        """A request has come, and may be held back: it is half open no more."""
+        self._half_open.leave(shaking)
+        if not self._accepting and not self._half_open.is_full:
             self._accept_more()
 
     def warn(self, event: str, **facts: object) -> None:
@@ -256,89 +270,3 @@ class WebSocketServer:
                 self.warn("websocket.silent", remote=connection.remote, path=connection.path)
                 connection.drop(f"nothing heard for {2 * self._limits.idle:.0f} s")
         self._watch = asyncio.get_running_loop().call_later(self._limits.idle / _LOOKS, self._look)
-
-
-class _Shaking:
-    """A connection whose handshake is not done."""
-
-    __slots__ = ("_head", "_loop", "_remote", "_server", "_socket", "_timer")
-
-    def __init__(self, connected: socket.socket, remote: str, server: WebSocketServer) -> None:
-        self._socket = connected
-        self._remote = remote
-        self._server = server
-        self._head = bytearray()
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(server._limits.handshake, self._too_late)
-        self._loop.add_reader(connected, self._readable)
-
-    def end(self) -> None:
-        """Closes it."""
-        self._leave()
-        self._socket.close()
-
-    def _too_late(self) -> None:
-        self._server.warn("websocket.handshake_timeout", remote=self._remote, received=len(self._head))
-        self._refuse(Refusal(408, "the request did not come in time"))
-
-    def _leave(self) -> None:
-        self._timer.cancel()
-        self._loop.remove_reader(self._socket)
-        self._server.shaken(self)
-
-    def _readable(self) -> None:
-        try:
-            data = self._socket.recv(handshake.MAX_HEAD)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.end()
-            return
-        self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if end < 0 and len(self._head) < handshake.MAX_HEAD:
-            return
-        if end < 0 or end > handshake.MAX_HEAD:
-            self._refuse(Refusal(431, "the request's head is too long"))
-            return
-        head, early = bytes(self._head[:end]), bytes(self._head[end + 4 :])
-        self._answer(partial(self._server.answer, head, self._remote), early)
-
-    def _answer(self, answer: _Answer, early: bytes) -> None:
-        try:
-            key, request, handler = answer()
-        except RefusedError as e:
-            self._refuse(e.refusal)
-        except _HeldError as e:
-            self._timer.cancel()
-            self._loop.remove_reader(self._socket)
-            self._timer = self._loop.call_later(e.delay, self._answer, e.answer, early)
-        except Exception as e:  # noqa: BLE001 - one request's trouble is not the server's
-            _log.error("websocket.request_failed", remote=self._remote, exc_info=e)
-            self._refuse(Refusal(500, "something went wrong here"))
-        else:
-            self._open(key, request, handler, early)
-
-    def _open(self, key: str, request: Request, handler: Handler, early: bytes) -> None:
-        answer = handshake.accepted(key)
-        try:
-            if self._socket.send(answer) < len(answer):
-                raise ConnectionError("a fresh connection takes not even an answer")
-        except OSError:
-            self.end()
-            self._server.left(self._remote)
-            return
-        self._leave()
-        self._server.opened(self._socket, request, handler, early)
-
-    def _refuse(self, refusal: Refusal) -> None:
-        _log.debug("websocket.refused", remote=self._remote, status=refusal.status, reason=refusal.reason)
-        self._leave()
-        try:
-            self._socket.send(handshake.refused(refusal))
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            _log.debug("websocket.gone", remote=self._remote)
-        self._socket.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
@@ -71,8 +73,8 @@ class Raw:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def connect(cls, server: WebSocketServer, data: bytes = HANDSHAKE) -> Raw:
-        raw = cls(*await asyncio.open_connection("127.0.0.1", server.port))
+    async def connect(cls, server: WebSocketServer, data: bytes = HANDSHAKE, of: str = "127.0.0.1") -> Raw:
+        raw = cls(*await asyncio.open_connection("127.0.0.1", server.port, local_addr=(of, 0)))
         raw.writer.write(data)
         if data == HANDSHAKE:
             assert (await raw.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -168,6 +170,88 @@ def test_a_burst_waits_for_its_turn_and_everyone_gets_in() -> None:
             for raw in (*hanging, *all_of_them):
                 raw.writer.close()
             await until(lambda: len(server) == 0)
+
+    run(main())
+
+
+@asynccontextmanager
+async def half_open(server: WebSocketServer, of: str, count: int) -> AsyncIterator[list[bytes]]:
+    """So many connections that never send a whole request, each replaced as soon as it is ended; the answers so far."""
+    answers: list[bytes] = []
+
+    async def hang() -> None:
+        while True:
+            raw = await Raw.connect(server, HANDSHAKE[:-2], of)
+            with contextlib.closing(raw.writer):
+                answers.append(await raw.reader.read())
+
+    hanging = [asyncio.create_task(hang()) for _ in range(count)]
+    try:
+        yield answers
+    finally:
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
+
+@pytest.mark.parametrize("of", ["127.0.0.1", "127.0.0.2"])
+def test_however_many_handshakes_are_half_open_others_get_in(of: str) -> None:
+    async def main() -> None:
+        async with (
+            serving(Limits(handshakes=50, crowded=0.05, handshake=3_600)) as server,
+            half_open(server, "127.0.0.2", 200) as answers,
+        ):
+            await until(lambda: answers)
+            real = [await Raw.connect(server, of=of) for _ in range(5)]
+            assert len(server) == 5
+            assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
+            for raw in real:
+                raw.writer.close()
+
+    run(main())
+
+
+def test_who_is_slow_is_let_alone_where_another_address_takes_the_places() -> None:
+    async def main() -> None:
+        async with serving(Limits(handshakes=20, crowded=0.05, handshake=3_600)) as server:
+            slow = await Raw.connect(server, HANDSHAKE[:50], "127.0.0.3")
+            async with half_open(server, "127.0.0.2", 60) as answers:
+                await until(lambda: len(answers) > 100)
+                slow.writer.write(HANDSHAKE[50:])
+                assert (await slow.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            slow.writer.close()
+
+    run(main())
+
+
+def test_an_address_has_no_more_half_open_than_it_may_have_connections() -> None:
+    async def main() -> None:
+        async with serving(Limits(per_address=3, handshake=3_600)) as server:
+            hanging = [await Raw.connect(server, b"G") for _ in range(5)]
+            for raw in hanging[:2]:
+                assert (await raw.reader.read()).startswith(b"HTTP/1.1 408 ")
+            for raw in (*hanging, await Raw.connect(server)):
+                raw.writer.close()
+
+    run(main())
+
+
+def test_descriptors_that_are_used_up_do_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits gets in once there are some again."""
+    failing = [OSError(errno.EMFILE, "Too many open files")] * 3
+    accept = socket.socket.accept
+
+    def scarce(listening: socket.socket) -> tuple[socket.socket, object]:
+        if failing:
+            raise failing.pop()
+        return accept(listening)
+
+    async def main() -> None:
+        async with serving() as server:
+            monkeypatch.setattr(socket.socket, "accept", scarce)
+            raw = await Raw.connect(server)
+            assert not failing
+            raw.writer.close()
 
     run(main())
 

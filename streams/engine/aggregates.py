@@ -31,10 +31,13 @@ class Aggregate(Protocol):
     one of the values; then the state is what it was. It is None where there is nothing yet; `values` are never empty.
     `fold` and `merge` may change and return the state that comes first; they never change the second.
     `dump` makes of a state what MessagePack has types for, and `load` a state of that, also where tuples became lists.
+    `size`: how many bytes that takes there at most, whatever comes. A job whose topics do not take it is refused.
     """
 
     @property
     def field(self) -> Field | None: ...
+    @property
+    def size(self) -> int: ...
     def check(self, value: Any) -> None: ...
     def check_all(self, values: Sequence[Any]) -> object: ...
     def fold(self, state: Any, values: Sequence[Any]) -> Any: ...
@@ -49,6 +52,7 @@ class Count:
     """How many there are: an int."""
 
     field: None = None
+    size: ClassVar[int] = 9
 
     def check(self, value: object) -> None:
         """Anything can be counted."""
@@ -82,6 +86,7 @@ class Sum:
     """
 
     field: Field
+    size: ClassVar[int] = sums.TOTAL_SIZE
 
     check = staticmethod(sums.check)
     check_all = staticmethod(sums.checked)
@@ -108,6 +113,7 @@ class Avg:
     """The exact sum by the count, rounded once: a float, of Decimals a Decimal of 34 digits (IEEE 754 decimal128)."""
 
     field: Field
+    size: ClassVar[int] = 9 + sums.TOTAL_SIZE
 
     check = staticmethod(sums.check)
     check_all = staticmethod(sums.checked)
@@ -138,6 +144,7 @@ class Min:
     """
 
     field: Field
+    size: ClassVar[int] = sums.NUMBER_SIZE
     _best: ClassVar[Any] = min
 
     check = staticmethod(sums.check)

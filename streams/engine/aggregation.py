@@ -16,7 +16,10 @@ Key = tuple[str, ...]
 
 
 class Aggregation(Protocol):
-    """What a windowed job computes per cell."""
+    """What a windowed job computes per cell. `size`: how many bytes a plain state takes at most."""
+
+    @property
+    def size(self) -> int: ...
 
     def rows(self, elements: Sequence[Any]) -> Sequence[Any]:
         """What is kept of each element until it is folded. Raises PoisonError where one cannot be aggregated."""
@@ -46,11 +49,13 @@ class Aggregation(Protocol):
         """How many events are in all these plain states."""
 
     def weight(self, plain: Any) -> int:
-        """How much room a plain state takes, in units of about 500 bytes."""
+        """How much room a plain state takes, in units of 500 to 2 500 bytes."""
 
 
 class Counts:
     """The number of events, alone."""
+
+    size = 9
 
     def rows(self, elements: Sequence[Any]) -> Sequence[Any]:
         return elements
@@ -91,6 +96,8 @@ class Several:
     def __init__(self, aggregates: Mapping[str, Aggregate]) -> None:
         self._names = list(aggregates)
         self._aggregates = list(aggregates.values())
+        self._sizes = [one.size for one in self._aggregates]
+        self.size = 16 + sum(self._sizes)
         fields = list(dict.fromkeys(a.field for a in self._aggregates if a.field is not None))
         self._getters = [_getter(field) for field in fields]
         self._columns = [None if a.field is None else fields.index(a.field) for a in self._aggregates]
@@ -140,7 +147,13 @@ class Several:
         return sum(one[0] for one in plain)
 
     def weight(self, plain: list[Any]) -> int:
-        return 1 + sum(len(one) for one in plain if isinstance(one, (bytes, str))) // 500
+        known = rest = 0
+        for one, size in zip(plain[1:], self._sizes, strict=True):
+            if isinstance(one, (bytes, str)):
+                known += len(one)
+            else:
+                rest += size
+        return 1 + known // 500 + rest // 2000
 
 
 def _getter(field: str | Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -15,7 +15,7 @@ from streams.engine.keyed_context import Context
 from streams.engine.keyed_stage import KeyedStage, KeyedState, RoutedKeyedStage, RoutedKeyedState
 from streams.engine.ledger import Routed
 from streams.engine.metadata import read_metadata
-from streams.engine.records import Stage
+from streams.engine.records import Stage, largest
 from streams.engine.route import Route, RouteState
 from streams.engine.screen import Screen
 from streams.engine.source import SourceState, others_watermark
@@ -45,7 +45,9 @@ class Keyed(Generic[E, S]):
 
     `repartition` is an internal topic of the job's own, through which elements reach the partition that owns their key.
     None: the source's producers put all records of a key into one partition already. Then the order of its partition
-    is the order of `process`; else it is the order of each source partition, one among the others.
+    is the order of `process`; else it is the order of each source partition, one among the others. An element that with
+    its keys does not fit into a record of `repartition` goes to the dead letters: let that topic take larger records
+    than the source (`schemas.topic.PARTIALS`).
 
     `max_skew` (ms): how far ahead of the clock an event may be; no event is too late. `linger` (ms): as
     in `Windowed`. `view` is a topic that every worker holds whole before it looks at an event.
@@ -73,6 +75,10 @@ class Keyed(Generic[E, S]):
             raise ValueError(f"job {self.name}: topic {self.source.name} has no type to decode")
         if "compact" not in self.changelog.config.get("cleanup.policy", ""):
             raise ValueError(f"job {self.name}: topic {self.changelog.name} must be compacted: it holds the state")
+        if self.repartition is not None and largest(self.repartition) < largest(self.source):
+            raise ValueError(
+                f"job {self.name}: topic {self.repartition.name} takes smaller records than topic {self.source.name}"
+            )
         if self.ttl is not None and self.ttl <= 0:
             raise ValueError(f"job {self.name}: the time to live must be longer than nothing")
         if self.capacity is not None and (self.capacity < 1 or self.ttl is None):

@@ -9,14 +9,12 @@ import msgspec
 
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.topic import MAX_RECORD, Topic
+from schemas.topic import Topic
 from streams.engine.errors import EngineError
-from streams.engine.records import Produce
+from streams.engine.records import FRAME, Produce, largest
 
 S = TypeVar("S")
 
-#: What a record has beside its value and key, in bytes, at most.
-FRAME = 1 << 10
 #: Stands for a state that nobody has asked for yet.
 UNREAD: Any = object()
 
@@ -97,8 +95,3 @@ class Context(Generic[S]):
     def cancel(self, name: str) -> None:
         """Takes the timer back; nothing where there is none."""
         self._changes[name] = None
-
-
-def largest(topic: Topic) -> int:
-    """How large a record of this topic may be, in bytes."""
-    return int(topic.config.get("max.message.bytes", MAX_RECORD))

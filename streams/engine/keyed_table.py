@@ -17,8 +17,8 @@ import msgspec
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
 from streams.engine.errors import EngineError
-from streams.engine.keyed_context import FRAME, UNREAD, Context, largest
-from streams.engine.records import Bulk, Produce, Record
+from streams.engine.keyed_context import UNREAD, Context
+from streams.engine.records import FRAME, Bulk, Produce, Record, largest
 from streams.engine.source import KEY
 from streams.engine.tables import Table
 

@@ -17,8 +17,8 @@ from streams.engine.aggregation import Key
 
 Piece = tuple[int, list[Key], list[Any]]
 
-#: How much a partial holds at most, in cells' weights: 2 000 counts of keys of 1 024 characters are 8 MB at most, which
-#: the topic takes.
+#: How much a partial holds at most, in cells' weights: 2 000 keys of 1 024 characters are 8 MB at most, and their plain
+#: states 5 MB, which the topic takes.
 ROOM = 2000
 #: How many keys' owners one task remembers: some 20 MB of keys of the usual length.
 REMEMBERED = 1 << 17

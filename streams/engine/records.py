@@ -7,9 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from schemas.dead_letters import Headers
+from schemas.topic import MAX_DEAD_LETTER, MAX_RECORD, Topic
 
 #: The header of a result that holds its cell's state, where the value alone does not say it.
 STATE = "weir-state"
+#: What a record has beside its value, its key and a state in a header, in bytes, at most.
+FRAME = 1 << 10
 #: `Stage.restore_from` of a stage that needs its whole changelog: a compacted one.
 FROM_START = -1
 
@@ -25,6 +28,11 @@ class Record(Protocol):
     def headers(self) -> Headers | None: ...
     def timestamp(self) -> tuple[int, int]:
         """(type, epoch milliseconds); -1 where the record has none."""
+
+
+def largest(topic: Topic) -> int:
+    """How large a record of this topic may be, in bytes: what it takes, and what we write."""
+    return min(int(topic.config.get("max.message.bytes", MAX_RECORD)), MAX_DEAD_LETTER)
 
 
 class Produce(NamedTuple):

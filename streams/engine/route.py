@@ -16,9 +16,8 @@ from schemas.dead_letters import REPLAYED_FROM, Headers
 from schemas.topic import MIB
 from streams.engine.aside import KEPT_KEY
 from streams.engine.errors import PartitionsChangedError
-from streams.engine.keyed_context import FRAME, largest
 from streams.engine.metadata import read_metadata, write_metadata
-from streams.engine.records import Batch, Produce, Record, Stage
+from streams.engine.records import FRAME, Batch, Produce, Record, Stage, largest
 from streams.engine.source import CHUNK, KEY, KeyedReader, Source, SourceState
 
 if TYPE_CHECKING:

@@ -55,6 +55,13 @@ class Distinct:
         if not 7 <= self.lg_k <= 21:
             raise ValueError(f"lg_k is from 7 to 21, not {self.lg_k}")
 
+    @property
+    def size(self) -> int:
+        """A state's bytes at most: half a byte a register, and 4 bytes for each that is far beyond the others. That
+        nearly none is; but whoever knows the hash can make values so that all are.
+        """
+        return 64 + (1 << self.lg_k) * 9 // 2
+
     def check(self, value: object) -> None:
         """Raises PoisonError for what is not a str that UTF-8 can hold, an int or bytes."""
         if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
@@ -161,6 +168,11 @@ class Quantiles:
         if not 8 <= self.k <= 65535:
             raise ValueError(f"k is from 8 to 65535, not {self.k}")
         object.__setattr__(self, "ranks", tuple(self.ranks))
+
+    @property
+    def size(self) -> int:
+        """A state's bytes at most: 3 * `k` values, and 8 more on each of up to 60 levels."""
+        return 8 * (3 * self.k + 60 * 9) + 64
 
     check = staticmethod(sums.check)
     check_all = staticmethod(sums.checked)

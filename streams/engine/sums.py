@@ -25,6 +25,9 @@ Number = int | float | Decimal
 LIMIT = 10**100
 #: How many digits a Decimal may have after the point.
 PLACES = 100
+#: How many bytes a number and a `Total` take as MessagePack, at most: Decimals of up to 232 digits, ints as up to 96
+#: hexadecimal ones, and expansions of the 29 floats or so that lie between 1e115 and 5e-324.
+NUMBER_SIZE, TOTAL_SIZE = 256, 640
 #: Beyond this a batch is looked at number by number: `math.hypot` is no less than the largest magnitude, but rounded.
 _SURELY_BELOW = 0.99e100
 #: Digits before the point, after it, and for the number of summands. Every signal raises, so nothing is ever rounded.

@@ -23,7 +23,7 @@ from streams.engine.ledger import Routed
 from streams.engine.merge import Merge, MergeState
 from streams.engine.metadata import read_metadata
 from streams.engine.partials import ROOM
-from streams.engine.records import Record, Stage
+from streams.engine.records import FRAME, Record, Stage, largest
 from streams.engine.rows import State, Write, read_state, writer
 from streams.engine.screen import Screen
 from streams.engine.sessions import MergeSessions, SessionState
@@ -59,7 +59,9 @@ class Windowed:
     `aggregates` by name, as the results call them; none: events are counted. `partials` is an internal topic of the
     job's own with as many partitions as `output`. `changelog` is what state is restored from; None, which Emit.CLOSED
     does not allow: `output` itself, which saves a write for every change. `closings`: where each partition of the
-    output says that it has closed a window, if anybody wants to know when a window is whole.
+    output says that it has closed a window, if anybody wants to know when a window is whole. `partials` and the topic
+    that holds the state must take the largest that the state of a cell may become (`max.message.bytes`, 1 MiB where it
+    is not set), or the job is refused: a `Distinct` from `lg_k` 18 on may be too large, or a `Quantiles` of `k` 43 000.
 
     `write` makes the records of a window's results of (window start, its end, keys with results, final); None: JSON,
     with the key's parts by the names that `key` gives. `read` makes (start, end, key, state) of a result again, where
@@ -109,6 +111,13 @@ class Windowed:
             raise ValueError(f"job {self.name}: there is no store {self.store!r}")
         if self.store != "memory" and isinstance(self.windows, SessionWindows):
             raise ValueError(f"job {self.name}: sessions are kept in memory")
+        most = self.aggregation.size + 16 * KEY + FRAME  # the key stands there up to three times, in JSON with escapes
+        for topic in (self.partials, self.changelog or (self.output if self.states_in_headers else None)):
+            if topic is not None and most > largest(topic):
+                raise ValueError(
+                    f"job {self.name}: a cell of these aggregates may take {most} bytes, and topic {topic.name} takes "
+                    f"{largest(topic)} (max.message.bytes)"
+                )
 
     def _clashes(self) -> list[str]:
         """The names that a result as `writer` writes it would have twice."""

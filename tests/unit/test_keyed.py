@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from acts import BASE, JOB, OUT, VIA, Act, Total, act, both, harness, state
+from acts import BASE, JOB, OUT, ROUTED, VIA, Act, Total, act, both, harness, state
 
 from schemas.dead_letters import from_headers
 from streams.engine.errors import EngineError, PartitionsChangedError
@@ -211,6 +211,8 @@ def test_what_a_job_must_be() -> None:
         replace(JOB, changelog=OUT)
     with pytest.raises(ValueError, match="longer than nothing"):
         replace(JOB, ttl=0)
+    with pytest.raises(ValueError, match="acts-routed takes smaller records than topic acts"):
+        replace(VIA, repartition=replace(ROUTED, config={"max.message.bytes": "1000000"}))
     JOB.check({"acts": 2, "totals": 2})
     with pytest.raises(EngineError, match="totals and acts-routed must have the same"):
         VIA.check({"acts": 2, "acts-routed": 3, "totals": 2})

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from producers.clients_simulation import ClientsSimulation, Compared
 
-#: So many clients are shown; those that differ come first.
-CLIENTS_SHOWN = 20
+#: So many clients are shown, those that differ first, and so many differences.
+SHOWN = 20
+#: What stands above the figures of a client.
+HEADERS = {
+    "events": "events",
+    "sent_again": "sent again",
+    "told_duplicate": "told duplicate",
+    "tried_again": "tried again",
+    "keys_compared": "keys",
+    "keys_in_doubt": "in doubt",
+    "differences": "differ",
+}
 
 
 def live(simulation: ClientsSimulation) -> Table:
@@ -26,8 +35,8 @@ def live(simulation: ClientsSimulation) -> Table:
 
 
 def comparison(compared: Sequence[Compared]) -> Table:
-    """What was sent, and how what weir has differs from it, per client."""
-    shown = sorted(compared, key=lambda c: not c.differences)[:CLIENTS_SHOWN]
+    """What was sent, and whether it is there, per client."""
+    shown = sorted(compared, key=lambda c: not c.differences)[:SHOWN]
     verdict = "[green]equal[/]" if equal(compared) else "[red]different[/]"
     hidden = len(compared) - len(shown)
     table = Table(
@@ -37,15 +46,19 @@ def comparison(compared: Sequence[Compared]) -> Table:
         caption_justify="left",
         show_footer=True,
     )
-    total = _total(compared)
-    table.add_column("client", footer="all clients", no_wrap=True)
-    for name, value in total.items():
-        table.add_column(name.replace("_", " "), footer=f"{value:,}", justify="right")
-    for one in shown:
-        table.add_row(one.sent.client_id[:8], *(f"{value:,}" for value in _row(one).values()))
-        for difference in one.differences:
-            table.add_row(f"[red]{escape(difference)}[/]")
+    table.add_column("client", footer="all clients")
+    rows = [_row(one) for one in shown]
+    for name, value in _total(compared).items():
+        table.add_column(HEADERS[name], footer=f"{value:,}", justify="right")
+    for one, row in zip(shown, rows, strict=True):
+        table.add_row(one.sent.client_id[:8], *(f"{value:,}" for value in row.values()))
     return table
+
+
+def differences(compared: Sequence[Compared]) -> list[str]:
+    """The first differences, a line each."""
+    found = [f"{one.sent.client_id}: {difference}" for one in compared for difference in one.differences]
+    return found[:SHOWN] + ([f"… and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else [])
 
 
 def as_json(compared: Sequence[Compared], seed: int) -> dict[str, Any]:

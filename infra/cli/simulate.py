@@ -68,6 +68,8 @@ def clients(
         print(msgspec.json.encode(clients_report.as_json(compared, seed)).decode())
     else:
         Console().print(clients_report.comparison(compared))
+        for difference in clients_report.differences(compared):
+            print(difference)
     raise typer.Exit(0 if clients_report.equal(compared) else 1)
 
 

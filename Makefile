@@ -26,10 +26,12 @@ test-long: setup
 test-unit: setup
 	$(BIN)/pytest tests/unit
 
-# The long fault runs, about two minutes each. What has passed is not run again: build/chaos/runs.jsonl says what has.
+# The long fault runs, about two minutes each, against the links job or (CASE=monitoring) both monitoring jobs. What has
+# passed is not run again: build/chaos/runs.jsonl says what has.
 SEEDS ?= 1-20
+CASE ?= links
 chaos: setup
-	PYTHONPATH=tests $(BIN)/python -m chaos.run $(SEEDS)
+	PYTHONPATH=tests $(BIN)/python -m chaos.run $(SEEDS) $(CASE)
 
 # Autobahn's WebSocket test suite, which needs a Python 2.7 with pip: make autobahn PYTHON2=/path/to/python2.7
 PYTHON2 ?= python2.7

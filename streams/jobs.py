@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 from infra.config import Config
 from infra.errors import ConfigError
-from streams import links
+from streams import links, metrics, monitoring, monitoring_ids
 from streams.engine.job import Job
 
 JOBS: dict[str, Callable[[Config], Job]] = {
     "links": links.job,
+    "metrics": metrics.job,
+    "monitoring-ids": monitoring_ids.job,
+    "monitoring": monitoring.job,
 }
 
 

@@ -1,4 +1,4 @@
-"""`weir worker links` processes of a test's own, to be killed, paused and started again; and what they have counted."""
+"""`weir worker` processes of a test's own, to be killed, paused and started again; and what they have counted."""
 
 from __future__ import annotations
 
@@ -28,20 +28,26 @@ WEIR = ("-m", "infra.cli.main")
 
 
 class Workers:
-    """Processes of `weir worker links`, each with a log file of its own. `weir` is what Python runs as that command."""
+    """Processes of `weir worker`, each with a log file of its own. `weir` is what Python runs as that command."""
 
-    def __init__(self, environ: dict[str, str], logs: Path, weir: Sequence[str] = WEIR) -> None:
-        self._environ, self._logs, self._weir = environ, logs, weir
+    def __init__(
+        self, environ: dict[str, str], logs: Path, weir: Sequence[str] = WEIR, jobs: Sequence[str] = ("links",)
+    ) -> None:
+        self._environ, self._logs, self._weir, self._jobs = environ, logs, weir, jobs
         self.running: list[subprocess.Popen[bytes]] = []
+        self.jobs: dict[subprocess.Popen[bytes], str] = {}
         self._started = 0
 
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
+    def start(self, *options: str, job: str | None = None) -> subprocess.Popen[bytes]:
+        """One worker; of the first job where none is named."""
+        job = job or self._jobs[0]
         self._started += 1
         log = self._logs / f"worker-{self._started}.log"
         with log.open("wb") as out:
-            command = [sys.executable, *self._weir, "worker", "links", *options]
+            command = [sys.executable, *self._weir, "worker", job, *options]
             process = subprocess.Popen(command, env=self._environ, stdout=out, stderr=out)
         self.running.append(process)
+        self.jobs[process] = job
         return process
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
@@ -51,10 +57,15 @@ class Workers:
         self.running.remove(process)
 
     def revive(self, wanted: int) -> None:
-        """Starts as many as are missing: what a supervisor does with those that ended themselves."""
+        """Starts as many of each job as are missing: what a supervisor does with those that ended themselves."""
         self.running = [process for process in self.running if process.poll() is None]
-        while len(self.running) < wanted:
-            self.start()
+        for job in self._jobs:
+            for _ in range(wanted - len(self.of(job))):
+                self.start(job=job)
+
+    def of(self, job: str) -> list[subprocess.Popen[bytes]]:
+        """Those of a job that are running, as far as is known."""
+        return [process for process in self.running if self.jobs[process] == job]
 
     def stop(self) -> None:
         for process in self.running:
@@ -68,9 +79,11 @@ class Workers:
 
 
 @contextmanager
-def workers(environ: dict[str, str], logs: Path, weir: Sequence[str] = WEIR) -> Iterator[Workers]:
+def workers(
+    environ: dict[str, str], logs: Path, weir: Sequence[str] = WEIR, jobs: Sequence[str] = ("links",)
+) -> Iterator[Workers]:
     """Workers that are ended with the test."""
-    made = Workers(environ, logs, weir)
+    made = Workers(environ, logs, weir, jobs)
     try:
         yield made
     finally:

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def reset(
-    job: Annotated[str, typer.Argument(help="The job: links.")],
+    job: Annotated[str, typer.Argument(help="The job, as `weir worker` names it.")],
     yes: Annotated[int, typer.Option("--yes", count=True, help="Given twice: do not ask, twice.")] = 0,
     keep_tables: Annotated[
         bool, typer.Option("--keep-tables", help="Leave Postgres alone: rows of results that are gone stay there.")
@@ -30,7 +30,8 @@ def reset(
     """Drop a job's state, offsets and output: its next worker recounts everything from the beginning.
 
     Asked for twice, and refused while a worker runs. Its source is not touched, and dead letters and late events stay.
-    What is interrupted is completed by running it again; until then no worker of the job starts.
+    What is interrupted is completed by running it again; until then no worker of the job starts. A job that reads what
+    this one writes would count it again, so that one is to be reset first.
     """
     from consumers.readers import STORES
     from consumers.sink_reset import affected
@@ -48,6 +49,7 @@ def reset(
     ensure_topics(config)
     steps = Reset(config, made)
     _refuse_while_it_runs(steps, job)
+    _refuse_where_it_would_count_twice(config, made)
     stores = {} if keep_tables else affected(STORES, made.writes)
     if stores:
         try:
@@ -69,6 +71,24 @@ def _refuse_while_it_runs(steps: Reset, job: str) -> None:
     if members := steps.members():
         who = ", ".join(f"{member.address or member.client} (from {member.host})" for member in members)
         raise WeirError(f"{job} has workers, which have to be stopped first: {who}; one that was killed counts for 6 s")
+
+
+def _refuse_where_it_would_count_twice(config: Config, made: Job) -> None:
+    """What a job writes anew is new to one that has read it, and to one that is just reading it."""
+    from schemas.errors import WeirError
+    from streams import jobs
+    from streams.engine.offsets import Group
+    from streams.engine.reset import Reset
+
+    for other in (jobs.make(name, config) for name in jobs.JOBS):
+        if other.source.name not in {topic.name for topic in made.writes}:
+            continue
+        group = Group(config, other.name)
+        if group.committed(other.source.name, group.partitions(other.source.name)) or Reset(config, other).members():
+            raise WeirError(
+                f"{other.name} reads {other.source.name}, which {made.name} would write anew, and would count it all "
+                f"again: stop its workers, `weir reset {other.name}`, and then this"
+            )
 
 
 def _announce(steps: Reset, made: Job, tables: Sequence[Table]) -> None:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(
-    job: Annotated[str, typer.Argument(help="The job: links.")],
+    job: Annotated[str, typer.Argument(help="The job: links, monitoring-ids, monitoring or metrics.")],
     name: Annotated[str | None, typer.Option(help="What `weir status` calls this worker.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Draw the job instead; nothing is started.")] = False,
     crash_at: Annotated[str | None, typer.Option(hidden=True, help="STEP:TOPIC:N, for tests.")] = None,

@@ -1,1 +1,1 @@
-"""Faults in a row, from a seed, while the links job counts: the counts equal the truth."""
+"""Faults in a row, from a seed, while jobs work: what comes out equals the truth."""

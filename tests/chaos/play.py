@@ -11,53 +11,51 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from chaos.broker import Broker, SlowToo
+from chaos.cases import CASES, SETTLE_S, Case
 from chaos.plan import Fault, Kind, Plan
 from chaos.proxy import slow_proxy
-from chaos.source import Source
 from infra import config as configuration
-from infra.config import Config
 from infra.kafka import ensure_topics
 from infra.ports import free_ports
-from workers import Results, Workers, wait_until, workers
+from workers import Workers, wait_until, workers
 
-#: How long the job may take, once nothing fails any more, to have counted everything.
-SETTLE_S = 120.0
 #: How often events are sent, and ended workers started again.
 TICK_S = 0.05
+#: So many events tell that the workers work.
+FIRST = 8
 
 
 class Run:
     """One run of a plan."""
 
-    def __init__(self, plan: Plan, config: Config, broker: Broker, crew: Workers) -> None:
-        self._plan, self._config, self._broker, self._crew = plan, config, broker, crew
+    def __init__(self, plan: Plan, case: Case, broker: Broker, crew: Workers) -> None:
+        self._plan, self._case, self._broker, self._crew = plan, case, broker, crew
         self._wanted = plan.workers
         self._paused: dict[subprocess.Popen[bytes], float] = {}  # and when each goes on, in monotonic seconds
-        self._source, self._results = Source(config, plan.seed, plan.events), Results(config)
 
     def play(self) -> None:
-        """All faults once the job counts, then everything must be counted. Raises AssertionError where it is not."""
-        self._source.send(self._config.partitions)
-        wait_until(lambda: self._results.merged > 0, SETTLE_S, self._tick)
+        """All faults once something comes out, then everything must be as it should. Raises AssertionError else."""
+        self._case.send(FIRST)
+        wait_until(self._case.begun, SETTLE_S, self._tick)
         for fault in self._plan.faults:
             self._pass(fault.wait, fault.events)
             self._happen(fault)
-        self._source.finish()
+        self._case.finish()
         for process in list(self._paused):
             self._resume(process)
-        check(self._config, self._source, self._results, self._tick)
+        self._case.check(self._tick)
 
     def _pass(self, seconds: float, events: int) -> None:
         """Lets time pass, sending evenly."""
         begun, sent = time.monotonic(), 0
         while sent < events or time.monotonic() - begun < seconds:
             due = int(events * min(1.0, (time.monotonic() - begun) / seconds))
-            self._source.send(due - sent)
+            self._case.send(due - sent)
             sent = due
             self._tick()
             time.sleep(TICK_S)
@@ -104,24 +102,6 @@ class Run:
         self._crew.running.remove(victim)
 
 
-def check(config: Config, source: Source, results: Results, tick: Callable[[], None]) -> None:
-    """The counts, the ledger and the closings against the truth, once everything is counted."""
-    counted = source.expected.total()
-    wait_until(lambda: results.merged >= counted, SETTLE_S, tick)
-    assert results.counts() == source.expected
-    # The three sides, each measured by itself: what the broker took, what stage one routed, what stands in the cells.
-    routed = results.routed
-    assert source.acknowledged == source.sent == routed.accepted
-    assert (routed.counted, routed.late, routed.dead) == (results.counts().total(), source.late, 0)
-    assert (len(results.records("late-events")), len(results.records("dead-letters"))) == (source.late, 0)
-
-    every = {(window, partition) for window in source.to_be_closed() for partition in range(config.partitions)}
-    wait_until(lambda: every <= {(c.window.start, c.partition) for c in results.closed()}, SETTLE_S, tick)
-    closed = Counter((c.window.start, c.partition) for c in results.closed())
-    assert set(closed.values()) == {1}
-    assert all(cell.final for (window, _, _), cell in results.latest().items() if (window, 0) in every)
-
-
 def ended(home: Path) -> dict[str, int]:
     """Why workers ended themselves, as their logs say, numbers left out, and how often."""
     lines = [line for log in home.glob("worker-*.log") for line in log.read_text().splitlines()]
@@ -138,8 +118,10 @@ def stacks(crew: Workers) -> str:
 
 
 @contextmanager
-def stage(plan: Plan, home: Path) -> Iterator[Run]:
-    """A broker, a proxy where the plan is slow, and no worker yet; all ended with the block. Logs stay in `home`."""
+def stage(plan: Plan, home: Path, case: str = "links") -> Iterator[Run]:
+    """A broker, a proxy where the plan is slow, and the workers that `case` needs; all ended with the block. Logs stay
+    in `home`.
+    """
     kafka, controller, inner, outer = free_ports(4)
     own = {
         "WEIR_HOME": str(home / "weir"),
@@ -155,10 +137,11 @@ def stage(plan: Plan, home: Path) -> Iterator[Run]:
         environ = (
             inherited | own | {"WEIR_LOG_FORMAT": "json", "WEIR_KAFKA": f"127.0.0.1:{outer if plan.latency else kafka}"}
         )
-        with slow, workers(environ, home) as crew:
+        played = CASES[case](config, plan.seed, plan.events)
+        with slow, workers(environ, home, jobs=played.jobs) as crew:
             crew.revive(plan.workers)
             try:
-                yield Run(plan, config, broker, crew)
+                yield Run(plan, played, broker, crew)
             except BaseException:
                 (home / "failure.txt").write_text(traceback.format_exc() + stacks(crew))
                 raise

@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-long test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast lock clean
+.PHONY: setup run test test-long test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-metrics lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -72,6 +72,14 @@ bench-broadcast: setup
 	$(BIN)/python -m benchmarks.broadcast --never-read 1
 	$(BIN)/python -m benchmarks.broadcast --kill
 	$(BIN)/python -m benchmarks.broadcast --sustain
+
+# The last one takes a quarter of an hour.
+bench-metrics: setup
+	$(BIN)/python -m benchmarks.metrics_processor
+	$(BIN)/python -m benchmarks.metrics_processor --ways --events 200000
+	$(BIN)/python -m benchmarks.sketches
+	$(BIN)/python -m benchmarks.metrics --repeat 3
+	$(BIN)/python -m benchmarks.metrics --sustain 600
 
 setup: $(READY)
 

@@ -27,8 +27,8 @@ from infra.kafka import admin, ensure_topics, producer
 from infra.ports import free_ports
 from infra.servers.kafka import KafkaServer
 from infra.servers.server import running
-from streams import links
 from streams.engine.books import Books
+from streams.jobs import make
 
 MINUTE = 60_000
 #: How long anything may take that is waited for, without a step forward.
@@ -70,9 +70,9 @@ def delete_topics(config: Config, chosen: Callable[[str], bool]) -> None:
     wait_until(lambda: not names & client.list_topics(timeout=10).topics.keys(), "topics are deleted")
 
 
-def forget(config: Config) -> None:
-    """The links job's results and offsets are gone, and the relations: the next worker counts from the beginning."""
-    client, group = admin(config), config.topic("links")
+def forget(config: Config, job: str = "links") -> None:
+    """The job's results and offsets are gone, and what its view holds: the next worker counts from the beginning."""
+    client, group, made = admin(config), config.topic(job), make(job, config)
 
     def deleted() -> bool:
         try:
@@ -87,7 +87,8 @@ def forget(config: Config) -> None:
             raise
 
     wait_until(deleted, "the group is empty")
-    gone = {config.topic(name) for name in ("relations", "links-partials", "link-counts", "link-windows")}
+    viewed = [made.view.topic] if made.view is not None else []
+    gone = {config.topic(topic.name) for topic in [*made.writes, *viewed]}
     delete_topics(config, gone.__contains__)
     ensure_topics(config)
 
@@ -132,13 +133,13 @@ def relate(config: Config, parents: Mapping[str, str]) -> None:
     out.flush()
 
 
-def fill(config: Config, events: Iterable[tuple[int, bytes]]) -> int:
-    """Writes communications, (epoch ms, value) each, in this order, spread over all partitions. Gives their number."""
+def fill(config: Config, events: Iterable[tuple[int, bytes]], topic: str = "communications") -> int:
+    """Writes events, (epoch ms, value) each, in this order, spread over all partitions. Gives their number."""
     out = bulk_producer(config)
     messages = iter(events)
     written = 0
     while batch := list(itertools.islice(messages, 2_000)):
-        produce(out, config.topic("communications"), batch, written // 2_000 % config.partitions)
+        produce(out, config.topic(topic), batch, written // 2_000 % config.partitions)
         written += len(batch)
     if out.flush(PATIENCE_S):
         raise SystemExit("not everything was acknowledged")
@@ -173,10 +174,10 @@ def spread(values: Sequence[bytes], events: int, windows: int = 1) -> Iterator[t
 
 
 class Fleet:
-    """Workers of the links job, each a process with its log."""
+    """Workers of a job, each a process with its log; `module` is run as the command line."""
 
-    def __init__(self, config: Config, **settings: str) -> None:
-        self._config = config
+    def __init__(self, config: Config, job: str = "links", module: str = "infra.cli.main", **settings: str) -> None:
+        self._config, self._job, self._module = config, job, module
         self._environ = os.environ | {
             "WEIR_KAFKA": config.bootstrap,
             "WEIR_HOME": str(config.home),
@@ -193,7 +194,7 @@ class Fleet:
             log = self._config.home / f"worker-{len(self._logs)}.log"
             self._config.home.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as out:
-                command = [sys.executable, "-m", "infra.cli.main", "worker", "links"]
+                command = [sys.executable, "-m", self._module, "worker", self._job]
                 self.processes.append(psutil.Popen(command, env=self._environ, stdout=subprocess.DEVNULL, stderr=out))
             self._logs.append(log)
 
@@ -210,7 +211,8 @@ class Fleet:
 
     def wait_assigned(self) -> None:
         """Returns once every worker has tasks, and all together have all."""
-        wanted = 2 * self._config.partitions + 1  # communications, partials, relations
+        tasks = make(self._job, self._config).tasks
+        wanted = sum(task.topic.partitions or self._config.partitions for task in tasks)
 
         def there() -> bool:
             self.check()
@@ -238,9 +240,11 @@ class Fleet:
 
 
 @contextmanager
-def fleet(config: Config, count: int = 1, **settings: str) -> Iterator[Fleet]:
-    """Workers that have all partitions, for as long as the block runs. `settings`: variables of their environment."""
-    workers = Fleet(config, **settings)
+def fleet(config: Config, count: int = 1, job: str = "links", **settings: str) -> Iterator[Fleet]:
+    """Workers that have all partitions, for as long as the block runs. `settings`: variables of their environment, and
+    what `Fleet` takes.
+    """
+    workers = Fleet(config, job, **settings)
     try:
         workers.start(count)
         workers.wait_assigned()
@@ -269,9 +273,9 @@ def broker(config: Config) -> psutil.Process | None:
     return None
 
 
-def merged(config: Config) -> Callable[[], int]:
+def merged(config: Config, job: str = "links") -> Callable[[], int]:
     """Asks how many events are in the results that are committed."""
-    books = Books(config, links.job(config))
+    books = Books(config, make(job, config))
     return lambda: books.read().merged
 
 

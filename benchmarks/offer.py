@@ -50,25 +50,36 @@ class Offered:
 
 
 def start(
-    config: Config, schedule: Schedule, values: Sequence[bytes], probes: Sequence[bytes] = ()
+    config: Config,
+    schedule: Schedule,
+    values: Sequence[bytes],
+    probes: Sequence[bytes] = (),
+    topic: str = "communications",
 ) -> tuple[BaseProcess, Connection]:
     """Starts the process; its connection gives an `Offered` when everything is acknowledged.
 
-    `values` are sent in turn, again and again; so are `probes`, at their places.
+    `values` are sent in turn, again and again; so are `probes`, at their places. Where they have `%d` in them, that
+    becomes the event's time (epoch ms).
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_offer, args=(config, schedule, values, probes, theirs), daemon=True)
+    process = context.Process(target=_offer, args=(config, schedule, values, probes, topic, theirs), daemon=True)
     process.start()
     theirs.close()
     return process, ours
 
 
 def _offer(
-    config: Config, schedule: Schedule, values: Sequence[bytes], probes: Sequence[bytes], said: Connection
+    config: Config,
+    schedule: Schedule,
+    values: Sequence[bytes],
+    probes: Sequence[bytes],
+    name: str,
+    said: Connection,
 ) -> None:
     out = bench.bulk_producer(config, **{"linger.ms": 1})
-    topic, total, every = config.topic("communications"), schedule.total, schedule.every
+    topic, total, every = config.topic(name), schedule.total, schedule.every
+    timed = b"%d" in values[0]
     common, marked = itertools.cycle(values), itertools.cycle(probes)
     sent, late, ticks = 0, 0.0, itertools.count()
     time.sleep(max(0.0, schedule.start - time.time()))
@@ -81,6 +92,8 @@ def _offer(
             (int(schedule.due(n) * 1000), next(marked) if every and n % every == 0 else next(common))
             for n in range(sent, due)
         ]
+        if timed:
+            batch = [(at, value % at) for at, value in batch]
         bench.produce(out, topic, batch, next(ticks) % config.partitions)
         sent = due
         time.sleep(max(0.0, max(schedule.due(sent), now + TICK_S) - time.time()))

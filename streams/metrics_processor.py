@@ -68,6 +68,8 @@ class MetricsProcessor:
         self._cells = cells_for(TumblingWindows(MINUTE, 0, 0), self._aggregation)
         self._rows = 0  # that the cells hold
         self._minutes: dict[int, dict[Key, Any]] = {}  # start to plain states, which are replaced and never changed
+        # What the sketches need is loaded now: 0.2 s, which no event is to wait for.
+        self._aggregation.fold(self._aggregation.rows([MetricEvent(0, "", "", 0.0)] * BATCH))
 
     def process_event(self, event: MetricEvent | Mapping[str, Any] | object) -> None:
         """Takes one event: a `MetricEvent`, or a mapping or an object with its fields.

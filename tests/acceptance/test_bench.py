@@ -76,3 +76,30 @@ def test_listener_stands_beside_an_echo_of_the_same_server(environ: dict[str, st
     assert set(found["messages_per_s"]) == {"echo", "listener", "picows"}
     assert min(found["messages_per_s"].values()) > 0
     assert found["listener_of_echo"] > 0
+
+
+def test_metrics_stands_beside_the_bare_loop(environ: dict[str, str]) -> None:
+    figures = run(environ, "metrics", "--events", "20000", "--types", "5", "--stamps", "text")["figures"]
+    assert set(figures) == {"bare", "weir 1"}
+    assert figures["weir 1"]["times_bare"] > 0
+
+
+def test_metrics_at_a_rate_says_what_an_event_takes_and_what_the_worker_holds(environ: dict[str, str]) -> None:
+    found = run(environ, "metrics", "--sustain", "2", "--rate", "1000", "--types", "3", "--past", "10")
+    assert found["per_event"]["slices"] > 0
+    assert 0 < found["per_event"]["process_us"]["p50"] <= found["per_event"]["polled_to_done_ms"]["max"] * 1000
+    assert found["rss_mb"]["max"] > 0
+
+
+def test_metrics_processor_stands_beside_a_bare_loop_and_other_ways(environ: dict[str, str]) -> None:
+    found = run(environ, "metrics_processor", "--events", "20000", "--repeat", "1")["ways"]
+    assert set(found) == {"bare", "processor", "processor, read"}
+    ways = run(environ, "metrics_processor", "--events", "5000", "--repeat", "1", "--ways")["ways"]
+    assert len(ways) == 6
+    assert all(one["events_per_s"] > 0 and one["p50"] <= one["p99"] <= one["max"] for one in [*ways.values()])
+
+
+def test_sketches_are_held_against_exact_figures(environ: dict[str, str]) -> None:
+    found = run(environ, "sketches", "--values", "100000")
+    assert 0 <= found["rank_error"]["worst"] < 0.02
+    assert 0 <= found["distinct_error"]["worst"] < 0.05

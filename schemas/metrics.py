@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.links import Window, check_id, window_bounds
+from schemas.links import MAX_COUNT, Window, check_id, window_bounds
 from schemas.numbers import LIMIT
 from schemas.times import timestamp_ms
 
@@ -76,5 +76,7 @@ def check_aggregate(aggregate: MetricAggregate) -> None:
     numbers: tuple[Any, ...] = (aggregate.sum, aggregate.avg, aggregate.min, aggregate.max, *aggregate.quantiles)
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a number in it is not finite")
-    if aggregate.count < 1 or aggregate.users < 0:
-        raise ValueError("`count` or `users` is less than there can be")
+    if not 1 <= aggregate.count <= MAX_COUNT or not 0 <= aggregate.users <= MAX_COUNT:
+        raise ValueError("`count` or `users` is less or more than there can be")
+    if len(aggregate.quantiles) != len(RANKS):
+        raise ValueError(f"`quantiles` has {len(aggregate.quantiles)} numbers, {len(RANKS)} are needed")

@@ -167,7 +167,7 @@ class Replay(Generic[T]):
         for message in messages:
             where = (message.topic(), message.partition(), message.offset())
             name, partition, offset = cast(tuple[str, int, int], where)
-            place = (self._names[name], partition)
+            place = (self._names.get(name, ""), partition)
             error = message.error()
             if error is not None:
                 self._no_record(error, place, offset, batch)

@@ -47,11 +47,27 @@ SERVICES = (
     Service("api", lambda c: ("run", "api"), "serves GET /links, /tables and /health", ports=("api",), tables=True),
     Service(
         "broadcast",
-        lambda c: ("run", "broadcast"),
+        lambda c: ("run", "broadcast", "--name", "broadcast"),
         "takes messages in over WebSockets, and hands each to everyone who subscribes",
         ports=("broadcast", "listener", "broadcaster"),
         scheme="ws",
         check=check_credentials,
+    ),
+    Service(
+        "worker-monitoring-ids",
+        lambda c: ("worker", "monitoring-ids", "--name", "worker-monitoring-ids"),
+        "lets each event of a monitored client through once",
+    ),
+    Service(
+        "worker-monitoring",
+        lambda c: ("worker", "monitoring", "--name", "worker-monitoring"),
+        "adds up clients' events per key, or keeps them as a series",
+    ),
+    Service(
+        "monitoring",
+        lambda c: ("run", "monitoring"),
+        "takes clients' events in at POST /events, and serves GET /clients",
+        ports=("monitoring",),
     ),
     Service(
         "feed",

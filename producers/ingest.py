@@ -36,9 +36,11 @@ class Ingest:
         …
         await ingest.close()                          # then runner.cleanup()
 
+    The application's runner is made with `auto_decompress=False`: a compressed body is refused as it is. The
+    application's own limit of a body's size does not matter.
+
     `check` is called with every event that is otherwise fit, and raises ValueError("`field` …") where what is known
-    now forbids it. `clock` gives epoch milliseconds. The application's own limit of a body's size does not matter.
-    For one event loop.
+    now forbids it. `clock` gives epoch milliseconds. For one event loop.
     """
 
     def __init__(
@@ -105,7 +107,10 @@ class Ingest:
         """Figures for the status file and /health: `accepted`, `duplicates`, `refused`, `unknown`, `ignored_fields` so
         far, `in_flight_bytes`, and `sockets`, the WebSockets that are open."""
         said = {name: self._writer.counts[name] for name in COUNTED}
-        return said | {"in_flight_bytes": self._writer.in_flight, "sockets": self._sockets.count if self._sockets else 0}
+        return said | {
+            "in_flight_bytes": self._writer.in_flight,
+            "sockets": self._sockets.count if self._sockets else 0,
+        }
 
     def _let_in(self, let: bool) -> None:
         self._http.is_open = let

@@ -29,6 +29,8 @@ _objects = msgspec.json.Decoder(list[_Any]).decode
 _one = msgspec.json.Decoder(msgspec.Raw).decode
 #: A string that may be cut off, a sign of structure, or what is written for a number that JSON does not have.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}:,]|-?Infinity|NaN', re.DOTALL)
+#: Half a surrogate pair, perhaps: JavaScript and Python write what is no character like this, and nobody can read it.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _AT = re.compile(r"\(byte (\d+)\)")
 
 
@@ -43,8 +45,8 @@ class BodyError(WeirError):
 def events_in(body: bytes, lines: bool) -> Raws:
     """The events of a body: one JSON object, an array, or, with `lines`, one object per line (blank ones aside).
 
-    What they are is not looked at; of an array each is JSON by itself, but for what `literal` finds in it and
-    for what is nested too deeply. Raises BodyError.
+    What they are is not looked at; of an array each is JSON by itself, but for what `literal` finds in it, for
+    half a surrogate pair, and for what is nested too deeply. Raises BodyError.
     """
     body = body.removeprefix(_BOM)
     start = body[:1] if body[:1] not in _BLANK else body.lstrip(_BLANK)[:1]
@@ -89,7 +91,7 @@ def literal(event: bytes) -> tuple[str | None, str] | None:
 
 
 def _one_by_one(body: bytes, start: bytes, error: Exception) -> Raws:
-    """The events of a body that is JSON but for the numbers in some of them, or that nests some of them too deeply.
+    """The events of a body that is JSON but for a number or a character in some of them, or for their depth.
 
     Raises BodyError for any other.
     """
@@ -103,7 +105,7 @@ def _one_by_one(body: bytes, start: bytes, error: Exception) -> Raws:
         except RecursionError:
             continue
         except BAD_INPUT:
-            if literal(event) is None:
+            if literal(event) is None and not _SURROGATE.search(event):
                 raise whole from error
     if not found:
         raise whole from error

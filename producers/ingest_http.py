@@ -105,8 +105,8 @@ class HttpIngest:
             if not self.is_open:
                 raise RefusedError(503, "this service stops", AGAIN) from e
             raise RefusedError(408, f"the body did not come within {BODY_TIMEOUT:g} s", {"Connection": "close"}) from e
-        except web.RequestPayloadError as e:
-            raise RefusedError(400, "the body's chunks cannot be told apart", {"Connection": "close"}) from e
+        except (web.RequestPayloadError, ConnectionError) as e:
+            raise RefusedError(400, "the body did not come whole", {"Connection": "close"}) from e
         finally:
             self._reading.discard(patience)
             self._writer.hold(-size)

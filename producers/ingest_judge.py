@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from infra.config import duration_text
 from producers.ingest_body import Raws, literal
 from producers.ingest_intake import Intake
 from producers.ingest_verdicts import DUPLICATE, REFUSED, UNKNOWN, IdVerdict, IndexVerdict, Verdict, field_and_reason
@@ -20,12 +21,8 @@ from schemas.times import readable
 MAX_ELEMENT = 128 << 10
 
 
-class Fit(NamedTuple):
-    """An event for Kafka: its place among the request's, its bytes, its record's key."""
-
-    place: int
-    raw: bytes
-    key: bytes | None
+#: An event for Kafka: its place among the request's, its bytes, its record's key.
+Fit = tuple[int, bytes, bytes | None]
 
 
 @dataclass(slots=True)
@@ -99,18 +96,23 @@ class Judge:
         `now` is in epoch milliseconds.
         """
         fit: list[Fit] = []
-        verdicts, places, known = judged.verdicts, judged.places, self._known
-        id_of, key_of = self._intake.id_of, self._intake.topic.key_of
-        latest, time = now + self._max_skew, self._intake.time
-        for raw in raws:
-            place = len(verdicts)
+        verdicts, places, known = judged.verdicts, judged.places, self._known or ()
+        strict, topic_check, check = self._strict, self._topic_check, self._check
+        time, id_of, key_of = self._intake.time, self._intake.id_of, self._intake.topic.key_of
+        latest = now + self._max_skew
+        for place, raw in enumerate(raws, len(verdicts)):
             try:
-                event = self._decoded(raw, judged)
-                self._topic_check(event)
+                try:
+                    event = strict(raw)
+                except BAD_INPUT:
+                    event = self._decoded(raw, judged)
+                topic_check(event)
+                if len(raw) > MAX_ELEMENT:
+                    raise ValueError(f"the event has {len(raw)} bytes, more than {MAX_ELEMENT}")
                 if time(event) > latest:
                     raise ValueError(self._ahead(event, now))
-                if self._check is not None:
-                    self._check(event)
+                if check is not None:
+                    check(event)
             except PoisonError as e:
                 verdicts.append(self._refused(place, raw, e.detail, e.reason))
                 continue
@@ -119,38 +121,32 @@ class Judge:
                 continue
             if id_of is None:
                 verdicts.append(IndexVerdict(place, UNKNOWN))
-                fit.append(Fit(place, bytes(raw), None))
+                fit.append((place, bytes(raw), None))
                 continue
             id_ = id_of(event)
             if (twin := places.setdefault(id_, place)) != place:
                 judged.twins.append((place, twin))
                 verdicts.append(IdVerdict(id_, DUPLICATE))
-            elif known is not None and id_ in known:
+            elif id_ in known:
                 verdicts.append(IdVerdict(id_, DUPLICATE))
             else:
                 verdicts.append(IdVerdict(id_, UNKNOWN))
-                fit.append(Fit(place, bytes(raw), key_of(event) if key_of else None))
+                fit.append((place, bytes(raw), key_of(event) if key_of else None))
         return fit
 
     def _decoded(self, raw: msgspec.Raw | bytes, judged: Judged) -> Any:
-        """The event. Raises PoisonError."""
-        if len(raw) > MAX_ELEMENT:
-            raise PoisonError(Reason.TOO_LARGE, f"has {len(raw)} bytes, more than {MAX_ELEMENT}")
-        try:
-            return self._strict(raw)
-        except BAD_INPUT:
-            event = self._decoder.one(raw)
-            judged.ignored_fields += len(_fields(raw) - self._fields)
-            return event
+        """An event that has fields too many, which are counted. Raises PoisonError for any other."""
+        event = self._decoder.one(raw)
+        judged.ignored_fields += len(_object(raw).keys() - self._fields)
+        return event
 
     def _ahead(self, event: Any, now: int) -> str:
-        time = readable(self._intake.time(event))
-        ahead = f"{self._max_skew} ms or more ahead of the clock, which says {readable(now)}"
-        return f"`{self._intake.time_field}` is {time}, {ahead}"
+        time, most = readable(self._intake.time(event)), duration_text(self._max_skew)
+        return f"`{self._intake.time_field}` is {time}, more than {most} ahead of the clock, {readable(now)}"
 
     def _refused(self, place: int, raw: msgspec.Raw | bytes, detail: str, reason: str | None = None) -> Verdict:
         name, why = field_and_reason(detail, self._type)
-        if reason == Reason.NOT_JSON and (found := literal(bytes(raw))):
+        if reason == Reason.NOT_JSON and len(raw) <= MAX_ELEMENT and (found := literal(bytes(raw))):
             name, why = found[0], f"{found[1]} is no number in JSON"
         if self._intake.id_of is None:
             return IndexVerdict(place, REFUSED, name, why)
@@ -168,10 +164,6 @@ def _id(raw: msgspec.Raw | bytes) -> str | None:
     except BAD_INPUT:
         return None
     return id_ if id_ is None or len(id_) <= 128 else None
-
-
-def _fields(raw: msgspec.Raw | bytes) -> set[str]:
-    return set(_object(raw))
 
 
 _with_id = msgspec.json.Decoder(_WithId).decode

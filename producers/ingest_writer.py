@@ -154,19 +154,19 @@ class IngestWriter:
 
     def _write(self, request: _Request, fit: Sequence[Fit], now: int) -> None:
         if self._intake.id_of is not None:
-            for event in fit:
-                self._send(request, (event.place,), event.raw, event.key, now)
+            for place, raw, key in fit:
+                self._send(request, (place,), raw, key, now)
             return
         places: list[int] = []
         raws: list[bytes] = []
         size = 0
-        for event in fit:
-            if raws and size + len(event.raw) > PACKED:
+        for place, raw, _ in fit:
+            if raws and size + len(raw) > PACKED:
                 self._send(request, places, _packed(raws), None, now)
                 places, raws, size = [], [], 0
-            places.append(event.place)
-            raws.append(event.raw)
-            size += len(event.raw) + 1
+            places.append(place)
+            raws.append(raw)
+            size += len(raw) + 1
         if raws:
             self._send(request, places, _packed(raws), None, now)
 

@@ -1,0 +1,126 @@
+"""What is told apart in a body, and what is said of one in which nothing can be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers import ingest_body
+from producers.ingest_body import BodyError, events_in, literal
+
+DEEP = b"[" * 5_000 + b"]" * 5_000
+
+
+def told_apart(body: bytes, lines: bool = False) -> list[bytes]:
+    return [bytes(raw).strip() for raw in events_in(body, lines)]
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        (b'{"a":1}', [b'{"a":1}']),
+        (b' \r\n\t[{"a":1}, {"b":2}]\n', [b'{"a":1}', b'{"b":2}']),
+        (b'\xef\xbb\xbf[{"a":1}]', [b'{"a":1}']),  # some programs begin a file with this mark
+        (b'[1, null, "x", [2]]', [b"1", b"null", b'"x"', b"[2]"]),  # JSON; that they are no events is said of each
+        (b"17", [b"17"]),
+        # Python's json writes these, and they are not JSON: the others are told apart all the same.
+        (b'[{"a":1}, {"v": NaN}, {"v": [1, -Infinity]}]', [b'{"a":1}', b'{"v": NaN}', b'{"v": [1, -Infinity]}']),
+        (b'{"v": Infinity}', [b'{"v": Infinity}']),
+        (b'[{"a":"]}\\",["},{"v":NaN}]', [b'{"a":"]}\\",["}', b'{"v":NaN}']),
+        (b'[{"a":1},{"v":' + DEEP + b"}]", [b'{"a":1}', b'{"v":' + DEEP + b"}"]),
+    ],
+)
+def test_an_object_or_the_elements_of_an_array(body: bytes, events: list[bytes]) -> None:
+    assert told_apart(body) == events
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "the body is empty"),
+        (b" \n\n", "the body is empty"),
+        (b"[]", "the list is empty"),
+        (b" [ ] ", "the list is empty"),
+        (b"hello", "invalid character (byte 0)"),
+        (b"\xff\xfe{\x00}\x00", "invalid character (byte 0)"),  # UTF-16
+        (b'{"a":1', "truncated"),
+        (b'[{"a":1},', "truncated"),
+        (b'[{"a":1}] x', "trailing characters"),
+        (b'{"a":1}\n{"a":2}', "trailing characters"),  # lines, and not said to be
+        (b'[{"a" 1},{"a":1}]', "expected ':'"),
+        (b'[{"v":NaN},{"a" 1}]', "NaN is no number in JSON (byte 6)"),  # and more than that
+        (b'[{"v":NaN},]', "NaN is no number in JSON (byte 6)"),
+        (b'[{"v":NaN', "NaN is no number in JSON (byte 6)"),
+        (b"NaN", "NaN is no number in JSON (byte 0)"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'["' + b'\\"' * 100_000, "truncated"),
+        (b'[{"v":NaN}' + b',{"v":1}' * 40_000 + b"]", "NaN is no number in JSON (byte 6)"),  # too long to be looked at
+    ],
+)
+def test_a_body_that_is_no_json_is_refused_whole(body: bytes, reason: str) -> None:
+    with pytest.raises(BodyError) as caught:
+        events_in(body, lines=False)
+    assert reason in str(caught.value)
+    assert caught.value.status == 400
+
+
+def test_lines_are_events_and_blank_ones_are_not() -> None:
+    body = b'{"a":1}\n\n  \r\n{"a":\n[{"b":2}]\r\n{"v": NaN}'
+    assert told_apart(body, lines=True) == [b'{"a":1}', b'{"a":', b'[{"b":2}]', b'{"v": NaN}']
+    with pytest.raises(BodyError, match="the body is empty"):
+        events_in(b"\n \n", lines=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [(b"[" + b"{}," * 9 + b"{}]", False), (b'[{"v":[1,2,3,4,5,6,7,8,9]}' + b",{}" * 9 + b"]", False),
+     (b"{}\n" * 10, True), (b"\n" * 10 + b"{}", True)],
+)  # fmt: skip
+def test_a_body_holds_only_so_many_events(monkeypatch: pytest.MonkeyPatch, body: bytes, lines: bool) -> None:
+    monkeypatch.setattr(ingest_body, "MAX_EVENTS", 9)
+    with pytest.raises(BodyError, match="more than 9") as caught:
+        events_in(body, lines)
+    assert caught.value.status == 413
+    monkeypatch.setattr(ingest_body, "MAX_EVENTS", 10)
+    assert events_in(body, lines)
+
+
+@pytest.mark.parametrize(
+    ("event", "found"),
+    [
+        (b'{"a": NaN}', ("a", "NaN")),
+        (b'{"a": 1, "v": {"a": [1, Infinity]}}', ("v", "Infinity")),
+        (b'{"a": {"b": 1}, "v": -Infinity}', ("v", "-Infinity")),
+        (b"NaN", (None, "NaN")),
+        (b'{"a": "NaN", "Infinity": 1}', None),
+        (b'{"a": -1e400}', None),
+    ],
+)
+def test_what_is_no_number_is_found_with_its_field(event: bytes, found: tuple[str | None, str] | None) -> None:
+    assert literal(event) == found
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.lists(st.dictionaries(st.text(), JSON), min_size=1, max_size=5))
+def test_what_pythons_json_writes_is_told_apart_as_it_reads_it(events: list[dict[str, Any]]) -> None:
+    found = told_apart(json.dumps(events).encode())
+    assert [repr(json.loads(raw)) for raw in found] == [repr(event) for event in events]
+
+
+@given(st.text(alphabet='[]{}:,"\\ aN1', max_size=40))
+def test_garbage_is_told_apart_or_refused(text: str) -> None:
+    body = text.replace("N", "NaN").encode()
+    try:
+        found = events_in(body, lines=False)
+    except BodyError:
+        return
+    assert all(literal(bytes(raw)) or json.loads(bytes(raw)) is not ... for raw in found)

@@ -12,6 +12,7 @@ from typing import Any
 
 from infra.cli.broadcast import ROUTES
 from infra.config import PORTS, load
+from producers.ingest import MONITORING
 
 ROOT = Path(__file__).parents[2]
 COLLECTION: dict[str, Any] = json.loads((ROOT / "docs/postman/weir.postman_collection.json").read_text())
@@ -21,7 +22,12 @@ SERVERS = {
     "consumers/links_api.py": "api",
     "streams/engine/endpoint.py": "worker",
     "producers/feed_server.py": "feed",
+    "consumers/clients_api.py": "monitoring",
+    "infra/cli/monitoring_service.py": "monitoring",
 }
+#: What takes events in, on which port, and where its routes are made: their paths are the intakes' own.
+INTAKES = {"monitoring": MONITORING}
+INGEST = ("producers/ingest_http.py", "producers/ingest_websocket.py")
 
 
 def requests() -> Iterator[dict[str, Any]]:
@@ -30,16 +36,29 @@ def requests() -> Iterator[dict[str, Any]]:
             yield item["request"]
 
 
+def makes_route(function: ast.expr) -> bool:
+    """Whether this is aiohttp's `add_get`, `add_route`, `web.get`, `web.route` or the like."""
+    if not isinstance(function, ast.Attribute):
+        return False
+    of_web = isinstance(function.value, ast.Name) and function.value.id == "web"
+    methods = ("get", "post", "put", "delete", "patch", "head", "view", "route")
+    return function.attr in [f"add_{method}" for method in methods] or (of_web and function.attr in methods)
+
+
 def declared() -> dict[str, set[str]]:
     """Every route in the code, by the port it is on: a regular expression where it has variable parts."""
     found: dict[str, set[str]] = defaultdict(set)
     for package in ("producers", "streams", "consumers", "infra"):
         for path in (ROOT / package).rglob("*.py"):
+            name = str(path.relative_to(ROOT))
+            if name in INGEST:
+                continue
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith(("add_get", "add_route")):
-                    [route] = [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
-                    port = SERVERS[str(path.relative_to(ROOT))]
-                    found[port].add(re.sub(r"\{\w+:(.*?)\}", r"\1", str(route)))
+                if isinstance(node, ast.Call) and makes_route(node.func):
+                    [route] = [a.value for a in node.args if isinstance(a, ast.Constant) and str(a.value)[:1] == "/"]
+                    found[SERVERS[name]].add(re.sub(r"\{\w+:(.*?)\}", r"\1", str(route)))
+    for port, intake in INTAKES.items():
+        found[port] |= {path for path in (intake.path, intake.websocket) if path}
     for port, paths in ROUTES.items():
         found[port] |= {path for group in paths for path in group}
     return found

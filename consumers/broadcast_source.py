@@ -185,11 +185,11 @@ class LiveReader:
         self._room.release()
 
     def close(self) -> None:
-        """Ends the thread; blocks until it has, for a second at most."""
+        """Ends the thread; blocks until it has, for half a second at most."""
         self._stopped.set()
         self._room.release()
         if self._thread.is_alive():
-            self._thread.join(1.0)
+            self._thread.join(0.5)
 
     def _run(self) -> None:
         try:

@@ -17,13 +17,12 @@ from consumers.catch_up import CatchUp, Follower, check_partitions
 from consumers.fan_out import FanOut
 from consumers.subscriptions import Subscription
 from infra import kafka, log
-from infra.backoff import Backoff
 from infra.config import Config
-from infra.errors import KafkaUnavailableError, RetryableError
-from infra.status import StatusFile
+from infra.errors import RetryableError
 from infra.threads import in_daemon
-from infra.websocket import Connection, Handler, Limits, Refusal, Request, Route, WebSocketServer
+from infra.websocket import Connection, Handler, Refusal, Request, Route
 from infra.websocket.frames import MAX_REASON
+from infra.websocket.service import serve
 from schemas.broadcast import Hello, format_position
 from schemas.topics import BROADCAST
 
@@ -36,8 +35,6 @@ _PAUSE = 0.002
 _PAUSES = 10
 #: How often the topic's edges are looked at, in seconds: for what was trimmed, and whether Kafka answers.
 _LOOK = 5.0
-#: Seconds that subscribers have for the closing handshake when the service stops.
-CLOSE_TIMEOUT = 3.0
 _TRY_AGAIN = 1013
 
 _log = log.get("broadcaster")
@@ -102,9 +99,8 @@ class Broadcaster:
         self._stopping = True
         if self._catch_up is not None:
             self._catch_up.close()
-        for ending in (self._reader, self._history):
-            if ending is not None:
-                await in_daemon(ending.close)
+        endings = [in_daemon(ending.close) for ending in (self._reader, self._history) if ending is not None]
+        await asyncio.gather(*endings)
 
     def farewell(self, connection: Connection) -> str:
         """The reason to close a connection with when the service stops: from where to go on."""
@@ -276,50 +272,13 @@ class Subscriber:
         return reason if len(reason) <= MAX_REASON else ""
 
 
-async def run(config: Config) -> None:
-    """Listens at WEIR_HOST and WEIR_BROADCASTER_PORT until cancelled; waits for Kafka first, however long.
+async def run(config: Config, name: str | None = None) -> None:
+    """`weir run broadcaster`, at WEIR_HOST and WEIR_BROADCASTER_PORT, until cancelled: `infra.websocket.service.serve`.
 
-    At the end every subscriber is closed with 1001 and its position: within 5 s. Raises PortTakenError, and WeirError
-    where nothing can be read any more.
+    Every subscriber is closed with its position.
     """
-    address = f"ws://{config.host}:{config.broadcaster_port}"
-    status = StatusFile(config, "broadcaster", address)
-    broadcaster = Broadcaster(config)
-    server = WebSocketServer(broadcaster.routes(), Limits.of(config))
-    status.set("starting")
-    try:
-        await open_patiently(broadcaster, status)
-        await server.start(config.host, config.broadcaster_port)
-        _log.info("broadcaster.running", address=address)
-        reporting = asyncio.create_task(_report(broadcaster, status))
-        try:
-            await broadcaster.work()
-        finally:
-            reporting.cancel()
-            await server.stop(1001, broadcaster.farewell, CLOSE_TIMEOUT)
-    finally:
-        await broadcaster.close()
-        status.remove()
-
-
-async def open_patiently(broadcaster: Broadcaster, status: StatusFile) -> None:
-    """Opens it as soon as Kafka answers."""
-    backoff = Backoff(first=0.2, cap=3.0)
-    while True:
-        try:
-            await broadcaster.open()
-            return
-        except KafkaUnavailableError as e:
-            delay = backoff.next()
-            status.set("waiting", error=str(e), retry_in_s=round(delay, 1))
-            _log.warning("broadcaster.waiting", error=str(e), retry_in_s=round(delay, 1))
-            await asyncio.sleep(delay)
-
-
-async def _report(broadcaster: Broadcaster, status: StatusFile) -> None:
-    said: object = None
-    while True:
-        if (now := (broadcaster.state, broadcaster.facts())) != said:
-            said = now
-            status.set(broadcaster.state, **broadcaster.facts())
-        await asyncio.sleep(1.0)
+    broadcaster, port = Broadcaster(config), config.broadcaster_port
+    await serve(
+        config, "broadcaster", {port: broadcaster.routes()}, [broadcaster], broadcaster.facts,
+        port=port, name=name, farewell=broadcaster.farewell,
+    )  # fmt: skip

@@ -9,19 +9,16 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from infra import log
-from infra.backoff import Backoff
 from infra.config import Config
-from infra.errors import KafkaUnavailableError, WeirError
-from infra.status import StatusFile
-from infra.websocket import Connection, Handler, Held, Limits, Refusal, Request, Route, WebSocketServer
+from infra.errors import WeirError
+from infra.websocket import Connection, Handler, Held, Refusal, Request, Route
 from infra.websocket.basic_auth import CHALLENGE, BasicAuth, check_credentials
+from infra.websocket.service import FLUSH_TIMEOUT, serve
 from producers.broadcast_writer import BroadcastWriter
 from schemas.broadcast import Ack, Refused, check_channel, partition_of
 
 #: Where messages are sent to.
 PATHS = ("/websocket", "/ws/manager")
-#: Seconds that Kafka has for what is left when the listener stops, and then senders for the closing handshake.
-FLUSH_TIMEOUT, CLOSE_TIMEOUT = 2.5, 1.5
 
 _KNOWN = {"channel", "ack"}
 _WAITING = msgspec.json.encode({"waiting": "Kafka does not answer"})
@@ -237,50 +234,10 @@ class Sender:
             self._connection.send(msgspec.json.encode(Refused(error, number)))
 
 
-async def run(config: Config) -> None:
-    """Listens at WEIR_HOST and WEIR_LISTENER_PORT until cancelled; waits for Kafka first, however long.
+async def run(config: Config, name: str | None = None) -> None:
+    """`weir run listener`, at WEIR_HOST and WEIR_LISTENER_PORT, until cancelled: `infra.websocket.service.serve`.
 
-    What was read by then is flushed, the last acknowledgements are sent, and connections are closed with 1001: within
-    5 s. Raises ConfigError, PortTakenError, and WeirError where Kafka refuses for good.
+    What was read by then is flushed, and the last acknowledgements are sent.
     """
-    address = f"ws://{config.host}:{config.listener_port}"
-    status = StatusFile(config, "listener", address)
-    listener = Listener(config)
-    server = WebSocketServer(listener.routes(), Limits.of(config))
-    status.set("starting")
-    try:
-        await open_patiently(listener, status)
-        await server.start(config.host, config.listener_port)
-        _log.info("listener.running", address=address)
-        reporting = asyncio.create_task(_report(listener, status))
-        try:
-            await listener.work()
-        finally:
-            reporting.cancel()
-            await listener.close()
-            await server.stop(1001, "the listener is stopping", CLOSE_TIMEOUT)
-    finally:
-        status.remove()
-
-
-async def open_patiently(listener: Listener, status: StatusFile) -> None:
-    """Opens it as soon as Kafka answers."""
-    backoff = Backoff(first=0.2, cap=5.0)
-    while True:
-        try:
-            await listener.open()
-            return
-        except KafkaUnavailableError as e:
-            delay = backoff.next()
-            status.set("waiting", error=str(e), retry_in_s=round(delay, 1))
-            _log.warning("listener.waiting", error=str(e), retry_in_s=round(delay, 1))
-            await asyncio.sleep(delay)
-
-
-async def _report(listener: Listener, status: StatusFile) -> None:
-    said: object = None
-    while True:
-        if (now := (listener.state, listener.facts())) != said:
-            said = now
-            status.set(listener.state, **listener.facts())
-        await asyncio.sleep(1.0)
+    listener, port = Listener(config), config.listener_port
+    await serve(config, "listener", {port: listener.routes()}, [listener], listener.facts, port=port, name=name)

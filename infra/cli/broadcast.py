@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,33 +28,36 @@ def register(app: typer.Typer) -> None:
     run.command("broadcast")(broadcast)
 
 
-def listener() -> None:
+_Name = Annotated[str | None, typer.Option(help="What `weir status` calls it; default: with its port.")]
+
+
+def listener(name: _Name = None) -> None:
     """Take broadcast messages in over WebSockets, at WEIR_LISTENER_PORT."""
     from producers.listener import run
 
-    _run("listener", run)
+    _run("listener", run, name)
 
 
-def broadcaster() -> None:
+def broadcaster(name: _Name = None) -> None:
     """Hand broadcast messages out to subscribers over WebSockets, at WEIR_BROADCASTER_PORT."""
     from consumers.broadcaster import run
 
-    _run("broadcaster", run)
+    _run("broadcaster", run, name)
 
 
-def broadcast() -> None:
+def broadcast(name: _Name = None) -> None:
     """Both in one process, at WEIR_LISTENER_PORT, WEIR_BROADCASTER_PORT and WEIR_BROADCAST_PORT."""
-    from infra.cli.broadcast_service import serve
+    from infra.cli.broadcast_service import run
 
-    _run("broadcast", serve)
+    _run("broadcast", run, name)
 
 
-def _run(name: str, work: Callable[[Config], Coroutine[Any, Any, None]]) -> None:
+def _run(service: str, work: Callable[[Config, str | None], Coroutine[Any, Any, None]], name: str | None) -> None:
     import asyncio
 
     from infra import config, log
     from infra.signals import until_signal
 
     settings = config.load(os.environ)
-    log.setup(settings, name)
-    asyncio.run(until_signal(work(settings)))
+    log.setup(settings, service)
+    asyncio.run(until_signal(work(settings, name)))

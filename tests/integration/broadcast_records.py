@@ -56,7 +56,7 @@ async def listening(config: Config) -> AsyncIterator[None]:
     """A listener, running; ended in order with the block."""
     work = asyncio.create_task(run(config))
     try:
-        await until(lambda: any(s.name == "listener" and s.state == "running" for s in read_all(config)))
+        await until(lambda: any(s.name.startswith("listener") and s.state == "running" for s in read_all(config)), 60)
         yield
     finally:
         work.cancel()

@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 from confluent_kafka import TopicPartition
 
-from broadcast_subscribers import Client, Sender, run, until
+from broadcast_subscribers import Client, Sender, run
 from consumers.broadcast_source import Edges, History
-from consumers.broadcaster import CLOSE_TIMEOUT, Broadcaster
+from consumers.broadcaster import Broadcaster
 from consumers.catch_up import _READ
+from feed_servers import until
 from infra import kafka as clients
 from infra.config import Config
 from infra.websocket import Limits, WebSocketServer
@@ -60,7 +61,7 @@ async def broadcasting(config: Config, limits: Limits | None = None) -> AsyncIte
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
-        await server.stop(1001, broadcaster.farewell, CLOSE_TIMEOUT)
+        await server.stop(1001, broadcaster.farewell)
         await broadcaster.close()
 
 

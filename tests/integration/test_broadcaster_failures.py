@@ -6,22 +6,20 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 
-from broadcast_subscribers import Client, Sender, run, until
+from broadcast_subscribers import Client, Sender, run
 from command import Running, started
 from consumers import broadcaster
-from infra import config as configuration
+from feed_servers import until
 from infra import kafka as clients
 from infra.config import Config
-from infra.ports import free_ports
-from infra.servers.kafka import KafkaServer
 from infra.status import read_all
-from own_servers import OwnServer, own
+from own_servers import OwnServer
 from schemas.topics import BROADCAST
 
 
@@ -37,7 +35,7 @@ async def serving(config: Config) -> AsyncIterator[None]:
 
 
 async def is_(config: Config, state: str) -> None:
-    await until(lambda: [s.state for s in read_all(config) if s.name == "broadcaster"] == [state])
+    await until(lambda: [s.state for s in read_all(config) if s.name.startswith("broadcaster")] == [state], 60)
 
 
 def address(config: Config, query: str = "") -> str:
@@ -76,15 +74,6 @@ class Following:
             envelope = message.json()
             self._position = envelope["position"]
             self.got.append(envelope["data"])
-
-
-@pytest.fixture
-def kafka_of_its_own(environ: dict[str, str]) -> Iterator[tuple[Config, OwnServer]]:
-    port, controller = free_ports(2)
-    without = {name: value for name, value in environ.items() if name != "WEIR_KAFKA"}
-    config = configuration.load(without | {"WEIR_KAFKA_PORT": str(port), "WEIR_KAFKA_CONTROLLER_PORT": str(controller)})
-    with own(KafkaServer(config)) as server:
-        yield config, server
 
 
 def test_while_kafka_is_away_subscribers_stay_and_nothing_is_lost_or_twice(

@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pytest
 from aiohttp import ClientConnectionError, ClientWebSocketResponse
 
 from broadcast_records import acked, by_channel, listening, sender
 from command import Running, started
 from feed_servers import until
-from infra import config as configuration
 from infra.config import Config
-from infra.ports import free_ports
-from infra.servers.kafka import KafkaServer
 from infra.status import read_all
-from own_servers import OwnServer, own
+from own_servers import OwnServer
 
 
 @dataclass
@@ -85,15 +80,6 @@ class Flood:
         assert not self.task.done()
         self._asked = [*self._asked[1:], self._sent]
         return len(set(self._asked)) == 1
-
-
-@pytest.fixture
-def kafka_of_its_own(environ: dict[str, str]) -> Iterator[tuple[Config, OwnServer]]:
-    port, controller = free_ports(2)
-    without = {name: value for name, value in environ.items() if name != "WEIR_KAFKA"}
-    config = configuration.load(without | {"WEIR_KAFKA_PORT": str(port), "WEIR_KAFKA_CONTROLLER_PORT": str(controller)})
-    with own(KafkaServer(config)) as server:
-        yield config, server
 
 
 def test_while_kafka_is_away_nothing_is_read_and_afterwards_nothing_is_missing(
@@ -169,7 +155,7 @@ def test_it_waits_for_a_kafka_that_is_not_there_yet(kafka_of_its_own: tuple[Conf
 async def under_load(config: Config, listener: Running, number: signal.Signals) -> list[Sent]:
     """Three senders, and the signal once each has 2 000 acknowledgements; what they were told."""
     senders = [Sent(f"c{n}") for n in range(3)]
-    await until(lambda: any(s.name == "listener" and s.state == "running" for s in read_all(config)), 60)
+    await until(lambda: any(s.pid == listener.process.pid and s.state == "running" for s in read_all(config)), 60)
     sending = [asyncio.create_task(keep_sending(config, s)) for s in senders]
     await until(lambda: all(s.acked > 2_000 for s in senders), 60)
     listener.process.send_signal(number)

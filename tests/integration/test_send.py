@@ -20,7 +20,7 @@ from schemas.topics import BROADCAST
 def listener(environ: dict[str, str], config: Config) -> Iterator[Running]:
     """A listener that takes messages."""
     with started(environ, "run", "listener") as running:
-        running.wait_for(lambda: any(s.name == "listener" and s.state == "running" for s in read_all(config)))
+        running.wait_for(lambda: any(s.pid == running.process.pid and s.state == "running" for s in read_all(config)))
         yield running
 
 

@@ -17,7 +17,7 @@ from infra.status import ServiceStatus, read_all
 def running(environ: dict[str, str], config: Config, *service: str) -> Iterator[Running]:
     """A service that says of itself that it runs."""
     with started(environ, "run", *service) as process:
-        process.wait_for(lambda: any(s.name == service[0] and s.state == "running" for s in read_all(config)))
+        process.wait_for(lambda: any(s.pid == process.process.pid and s.state == "running" for s in read_all(config)))
         yield process
 
 
@@ -147,7 +147,7 @@ def test_the_status_says_where_everything_is(environ: dict[str, str], config: Co
 
 
 def status(config: Config) -> ServiceStatus:
-    [found] = [status for status in read_all(config) if status.name == "broadcast"]
+    [found] = [status for status in read_all(config) if status.name.startswith("broadcast-")]
     return found
 
 

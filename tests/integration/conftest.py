@@ -1,0 +1,23 @@
+"""What several integration tests want of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra import config as configuration
+from infra.config import Config
+from infra.ports import free_ports
+from infra.servers.kafka import KafkaServer
+from own_servers import OwnServer, own
+
+
+@pytest.fixture
+def kafka_of_its_own(environ: dict[str, str]) -> Iterator[tuple[Config, OwnServer]]:
+    """A Kafka that the test may kill, and a configuration with it."""
+    port, controller = free_ports(2)
+    without = {name: value for name, value in environ.items() if name != "WEIR_KAFKA"}
+    config = configuration.load(without | {"WEIR_KAFKA_PORT": str(port), "WEIR_KAFKA_CONTROLLER_PORT": str(controller)})
+    with own(KafkaServer(config)) as server:
+        yield config, server

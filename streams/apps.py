@@ -1,6 +1,7 @@
 """The jobs as apps for Faust's own command line: `faust -A streams.apps:links worker -l info`.
 
-An app is made when it is asked for, from the environment, and is the one that `weir worker` runs.
+An app is made when it is asked for, from the environment, and is the one that `weir worker` runs. Its name here is an
+identifier: `monitoring_ids` for the job monitoring-ids.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from streams.engine.worker import prepared
 
 
 def __getattr__(name: str) -> App:
-    if name not in jobs.JOBS:
-        raise AttributeError(f"there is no job {name!r}; the known ones are {', '.join(jobs.JOBS)}")
-    return _app(name)
+    job = name.replace("_", "-")
+    if job not in jobs.JOBS:
+        raise AttributeError(f"there is no job {job!r}; the known ones are {', '.join(jobs.JOBS)}")
+    return _app(job)
 
 
 @lru_cache

@@ -1,7 +1,8 @@
 """The monitoring job: what each client's CUMULATIVE events add up to per key, and its TIME-SERIES events.
 
 It reads events that are there once (`streams/monitoring_ids.py`), those of one client and key in one partition. A key
-is of the kind of its first event; one of the other kind goes to the dead letters.
+is of the kind of its first event; one of the other kind goes to the dead letters, and its id counts as seen: corrected,
+it needs another.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Workers:
 
     def of(self, job: str) -> list[subprocess.Popen[bytes]]:
         """Those of a job that are running, as far as is known."""
-        return [process for process in self.running if self.jobs[process] == job]
+        return [process for process in self.running if self.jobs.get(process) == job]
 
     def stop(self) -> None:
         for process in self.running:

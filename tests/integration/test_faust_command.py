@@ -14,17 +14,22 @@ from infra.kafka import ensure_topics
 from table_client import address_of, ask, counts
 from workers import Results, wait_until, workers
 
-FAUST = ("-m", "faust", "-A", "streams.apps:links")
+
+def faust(*arguments: str, app: str = "links") -> list[str]:
+    return [sys.executable, "-m", "faust", "-A", f"streams.apps:{app}", *arguments]
 
 
-def faust(environ: dict[str, str], *arguments: str) -> list[str]:
-    return [sys.executable, *FAUST, *arguments]
-
-
-def test_the_agents_are_listed(environ: dict[str, str]) -> None:
-    done = subprocess.run(faust(environ, "agents"), env=environ, capture_output=True, timeout=60, check=True)
-    for agent in (b"links.communications", b"links.links-partials", b"links.relations"):
-        assert agent in done.stdout
+@pytest.mark.parametrize(
+    ("app", "agents"),
+    [
+        ("links", ["links.communications", "links.links-partials", "links.relations"]),
+        ("monitoring_ids", ["monitoring-ids.monitoring-events", "monitoring-ids.monitoring-by-id"]),
+    ],
+)
+def test_the_agents_are_listed(app: str, agents: list[str], environ: dict[str, str]) -> None:
+    done = subprocess.run(faust("agents", app=app), env=environ, capture_output=True, timeout=60, check=True)
+    for agent in agents:
+        assert agent in done.stdout.decode()
 
 
 @pytest.mark.parametrize("beside", [0, 1])
@@ -32,7 +37,7 @@ def test_a_worker_of_it_counts_exactly(beside: int, config: Config, environ: dic
     ensure_topics(config)
     source, results = Source(config, seed=4), Results(config)
     with (tmp_path / "faust.log").open("wb") as log, workers(environ, tmp_path) as crew:
-        process = subprocess.Popen(faust(environ, "worker", "-l", "info"), env=environ, stdout=log, stderr=log)
+        process = subprocess.Popen(faust("worker", "-l", "info"), env=environ, stdout=log, stderr=log)
         crew.running.append(process)
         for _ in range(beside):
             crew.start()

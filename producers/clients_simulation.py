@@ -40,6 +40,7 @@ class ClientsSimulation:
         self._dumps = Dumps(url)
         self._stop, self._give_up = threading.Event(), threading.Event()
         start, begin = wall_clock(), time.monotonic()
+        self._begin = self._ended = begin
         planned = [SimulatedClient(seed, number, start, rate / clients, duration) for number in range(clients)]
         self.senders = [
             Sender(client.client_id, client.requests(), url, begin, self._stop, self._give_up) for client in planned
@@ -59,6 +60,7 @@ class ClientsSimulation:
     def stop(self) -> None:
         """Sends nothing new, and waits for the answers to what was sent. Raises what ended a client early. Blocks."""
         self._stop.set()
+        self._ended = time.monotonic()
         deadline = time.monotonic() + ENDING_S
         for sender in self.senders:
             sender.join(max(0.0, deadline - time.monotonic()))
@@ -68,18 +70,29 @@ class ClientsSimulation:
         if error := next((sender.error for sender in self.senders if sender.error), None):
             raise error
 
-    def compare(self, patience: float) -> list[Compared]:
-        """Looks at what weir has until it is what was sent, twice in a row, for at most `patience` seconds. Blocks.
+    def pace(self) -> str:
+        """How much was sent, and how fast."""
+        events, seconds = sum(sender.sent.events for sender in self.senders), self._ended - self._begin
+        return f"{events:,} events sent in {seconds:.1f} s, {events / seconds:,.0f} a second"
 
-        Twice, because an event that counts once more than it should may do so late.
+    def compare(self, patience: float) -> list[Compared]:
+        """Looks at what weir has until it is what was sent, for at most about `patience` seconds. Blocks.
+
+        And then once more: what counts twice may do so late.
         """
         deadline = time.monotonic() + patience
-        equal = 0
+        self._look(deadline)
+        time.sleep(LOOK_S)
+        return self._look(deadline)
+
+    def _look(self, deadline: float) -> list[Compared]:
+        compared: dict[Sender, Compared] = {}
+        late = self.senders
         while True:
-            compared = [self._compared(sender.sent) for sender in self.senders]
-            equal = 0 if any(c.differences for c in compared) else equal + 1
-            if equal == 2 or time.monotonic() > deadline:
-                return compared
+            compared |= {sender: self._compared(sender.sent) for sender in late}
+            late = [sender for sender in late if compared[sender].differences]
+            if not late or time.monotonic() > deadline:
+                return [compared[sender] for sender in self.senders]
             time.sleep(LOOK_S)
 
     def _compared(self, sent: SentByClient) -> Compared:

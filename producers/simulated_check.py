@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
 from typing import NamedTuple
@@ -46,11 +47,20 @@ class SeriesEvent(NamedTuple):
     value: bytes
 
 
-class Dump(NamedTuple):
-    """What weir has of a client: sums, and series as (event id, event) in the order that they came in."""
+class Gone(NamedTuple):
+    """Events of a series that are no longer in memory: how many, and the time of the latest."""
+
+    events: int
+    until: int
+
+
+@dataclass(frozen=True)
+class Dump:
+    """What weir has of a client: sums, series as (event id, event) in the order that they came in, and what is gone."""
 
     sums: dict[str, Decimal]
     series: dict[str, list[tuple[str, SeriesEvent]]]
+    gone: dict[str, Gone] = field(default_factory=dict)
 
 
 class SentByClient:
@@ -121,9 +131,12 @@ class SentByClient:
 
     def _wrong_series(self, dump: Dump) -> Iterator[str]:
         for key in self.series.keys() - self.in_doubt:
-            sent, there = self.series[key], dump.series.get(key, ())
+            sent, there = self.series[key], dump.series.get(key, [])
+            gone = dump.gone.get(key, Gone(0, -1))
             by_id = dict(there)
-            missing, wrong = len(sent.keys() - by_id.keys()), sum(sent.get(i) != event for i, event in by_id.items())
+            absent = [sent[event_id].time for event_id in sent.keys() - by_id.keys()]
+            missing = max(sum(time > gone.until for time in absent), len(absent) - gone.events)
+            wrong = sum(sent.get(event_id) != event for event_id, event in by_id.items())
             twice = len(there) - len(by_id)
             if missing or wrong or twice:
                 yield f"{key}: of {len(sent)} events {missing} are missing, {wrong} are wrong, {twice} are there twice"

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from producers.simulated_check import Dump, SeriesEvent, in_one_form
+from producers.simulated_check import Dump, Gone, SeriesEvent, in_one_form
 from producers.simulated_sending import HttpClient, UnexpectedAnswerError
 from schemas.errors import WeirError
 
@@ -32,8 +32,14 @@ class _Total(msgspec.Struct, frozen=True, tag_field="event_type", tag="CUMULATIV
     events: int
 
 
+class _Truncated(msgspec.Struct, frozen=True):
+    events: int
+    until: int
+
+
 class _Series(msgspec.Struct, frozen=True, tag_field="event_type", tag="TIME-SERIES"):
     events: list[_Event]
+    truncated: _Truncated | None = None
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -98,6 +104,8 @@ def _add(dump: Dump, page: _Page) -> None:
             dump.series.setdefault(key, []).extend(
                 (e.event_id, SeriesEvent(e.event_timestamp, in_one_form(e.event_value))) for e in found.events
             )
+            if found.truncated is not None:
+                dump.gone[key] = Gone(found.truncated.events, found.truncated.until)
 
 
 def _unexpected(path: str, status: int, body: bytes) -> UnexpectedAnswerError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +19,7 @@ from schemas.errors import WeirError
 #: Seconds that an answer may take. Kafka has less for what it acknowledges.
 TIMEOUT_S = 15.0
 #: What is worth another try, beside a connection that breaks.
-TRY_AGAIN = (429, 503)
+TRY_AGAIN = (408, 429, 503)
 
 _answer = msgspec.json.Decoder(Answer).decode
 
@@ -140,12 +140,3 @@ def _checked(status: int, body: bytes) -> Answer:
 def _seconds(retry_after: str | None) -> float:
     """What a header `Retry-After` asks for; weir writes whole seconds."""
     return float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-
-
-def caught_up(condition: Callable[[], bool], patience: float, give_up: threading.Event) -> bool:
-    """Whether the condition holds within `patience` seconds; it is asked every second."""
-    deadline = time.monotonic() + patience
-    while not (holds := condition()):
-        if time.monotonic() > deadline or give_up.wait(1.0):
-            break
-    return holds

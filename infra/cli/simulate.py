@@ -62,7 +62,7 @@ def clients(
     with _live(simulation):
         asyncio.run(until_signal(play()))
         simulation.stop()
-    print("weir: comparing what was sent with what is there", file=sys.stderr, flush=True)
+    print(f"weir: {simulation.pace()}; comparing with what is there", file=sys.stderr, flush=True)
     compared = simulation.compare(timeout)
     if as_json:
         print(msgspec.json.encode(clients_report.as_json(compared, seed)).decode())

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from producers.simulated_check import Answer, Dump, SentByClient, SeriesEvent, Verdict
+from producers.simulated_check import Answer, Dump, Gone, SentByClient, SeriesEvent, Verdict
 from producers.simulated_clients import Event, Form, Repeat, Request, SimulatedClient
 from schemas.monitoring import EventType, MonitoringEvent
 
@@ -89,6 +89,15 @@ def test_a_series_is_equal_event_by_event_whatever_its_numbers_look_like() -> No
 def test_a_series_that_differs_is_told(there: dict[str, list[tuple[str, SeriesEvent]]], difference: str) -> None:
     client = sent(event("load", "1", 1, "x"), event("load", "2", 2, "y"))
     assert client.differences(Dump({}, there)) == [difference]
+
+
+@pytest.mark.parametrize(
+    ("gone", "missing"), [(Gone(1, 1), 0), (Gone(9, 1), 0), (Gone(1, 0), 1), (Gone(0, 1), 1)], ids=str
+)
+def test_what_is_no_longer_in_memory_is_not_missing(gone: Gone, missing: int) -> None:
+    client = sent(event("load", "1", 1, "x"), event("load", "2", 2, "y"))
+    told = client.differences(Dump({}, series(("y", 2, b"2")), {"load": gone}))
+    assert told == [f"load: of 2 events {missing} are missing, 0 are wrong, 0 are there twice"] * missing
 
 
 def test_keys_that_were_never_sent_are_told() -> None:

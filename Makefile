@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-long test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-metrics lock clean
+.PHONY: setup run test test-long test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-listener bench-metrics bench-ingest lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -73,6 +73,9 @@ bench-broadcast: setup
 	$(BIN)/python -m benchmarks.broadcast --kill
 	$(BIN)/python -m benchmarks.broadcast --sustain
 
+bench-listener: setup
+	$(BIN)/python -m benchmarks.listener --rounds 3 --seconds 4
+
 # The last one takes a quarter of an hour.
 bench-metrics: setup
 	$(BIN)/python -m benchmarks.metrics_processor
@@ -80,6 +83,9 @@ bench-metrics: setup
 	$(BIN)/python -m benchmarks.sketches
 	$(BIN)/python -m benchmarks.metrics --repeat 3
 	$(BIN)/python -m benchmarks.metrics --sustain 600
+
+bench-ingest: setup
+	$(BIN)/python -m benchmarks.ingest
 
 setup: $(READY)
 

@@ -95,6 +95,7 @@ class AcknowledgedProducer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._all_settled.wait()
+        self._producer.poll(0)  # what it has to say of Kafka itself is no record that is left
         left = len(self._producer)
         if self._timer is not None:
             self._timer.cancel()

@@ -86,7 +86,7 @@ class IngestWriter:
         """
         while not self._records.failed.done():
             await asyncio.wait([self._records.failed], timeout=_ASK)
-            if self.away and not len(self._records) and await in_daemon(self._answers):
+            if self.away and not self._open and await in_daemon(self._answers):
                 self._heard(None)
         self._records.failed.result()
 

@@ -85,8 +85,8 @@ def test_a_message_that_is_too_long_ends_its_connection_alone(config: Config, mo
         async with serving(config, METRICS) as service:
             long, other = await connected(service), await connected(service)
             await long.send_json(metric(1))
-            await long.send_json(metric(2, note="x" * 1_000))
             assert (await long.receive_json(timeout=20))["status"] == 202
+            await long.send_json(metric(2, note="x" * 1_000))
             assert (await long.receive(20)).type is WSMsgType.CLOSE
             assert long.close_code == 1009
             await other.send_json(metric(3))

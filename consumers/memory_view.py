@@ -51,7 +51,8 @@ class MemoryView(Generic[T]):
     before it begins from the beginnings, each time. Of one event loop.
 
     `decode` is called in a thread, with a topic's own name and a record, and raises PoisonError where that cannot be
-    used: it is logged and left out. `clock` gives epoch milliseconds.
+    used: it is logged and left out. `clock` gives epoch milliseconds, and so does `since`: what was written before that
+    is not read.
     """
 
     def __init__(
@@ -62,8 +63,9 @@ class MemoryView(Generic[T]):
         apply: Callable[[T], None],
         clear: Callable[[], None],
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        since: Callable[[], int] | None = None,
     ) -> None:
-        self._config, self._topics = config, topics
+        self._config, self._topics, self._since = config, topics, since
         self._decode, self._apply, self._clear, self._clock = decode, apply, clear, clock
         self._edges: Edges | None = None
         self._replay: Replay[T] | None = None
@@ -83,7 +85,7 @@ class MemoryView(Generic[T]):
         if self._edges is None:
             self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             await in_daemon(lambda: kafka.ensure_topics(self._config, self._topics, timeout=5))
-            self._survey = Survey(self._config, self._topics)
+            self._survey = Survey(self._config, self._topics, self._since)
             self._begin(await in_daemon(self._survey.ask), None)
 
     async def work(self) -> None:
@@ -152,6 +154,8 @@ class MemoryView(Generic[T]):
             self._times = {}
             self._read = self._unreadable = self._deleted = 0
         known = positions or {}
+        if positions is None and self._since is not None:
+            known = {place: first for place, (first, _) in edges.places.items()}
         self._positions = {place: max(known.get(place, 0), first) for place, (first, _) in edges.places.items()}
         for place, position in self._positions.items():
             if deleted := position - known.get(place, 0):

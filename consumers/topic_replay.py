@@ -45,7 +45,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Edges:
     """What topics held when it was asked for (`asked`: seconds, monotonic): by topic the id that Kafka gave it, which a
-    topic that is made again does not share; by place the first offset, and the end of what is committed."""
+    topic that is made again does not share; by place the first offset to read, and the end of what is committed."""
 
     asked: float
     topics: Mapping[str, str]
@@ -53,10 +53,11 @@ class Edges:
 
 
 class Survey:
-    """Asks for the edges of topics."""
+    """Asks for the edges of topics. `since` gives a time (epoch ms): what was written before it is not to be read."""
 
-    def __init__(self, config: Config, topics: Sequence[Topic]) -> None:
+    def __init__(self, config: Config, topics: Sequence[Topic], since: Callable[[], int] | None = None) -> None:
         self._names = {config.topic(topic.name): topic.name for topic in topics}
+        self._since = since
         self._admin = kafka.admin(config)
 
     def ask(self) -> Edges:
@@ -71,6 +72,11 @@ class Survey:
                 places += [TopicPartition(name, partition.id) for partition in topic.partitions]
             first = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
             end = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+            if self._since is not None:
+                since = self._offsets(places, OffsetSpec.for_timestamp(self._since()))
+                first = {
+                    place: max(at, end[place] if since[place] < 0 else since[place]) for place, at in first.items()
+                }
         except KafkaException as e:
             if e.args[0].code() in _NO_TOPIC:
                 raise KafkaUnavailableError(f"Kafka has not all of {', '.join(self._names)}") from e

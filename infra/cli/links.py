@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from consumers.link_queries import Page
     from consumers.link_requests import Range
+    from consumers.sink import Sink
     from infra.config import Config
 
 #: Seconds that a service has to end in order; what it has not stored by then it stores when it runs again.
@@ -103,25 +104,23 @@ def link_store() -> None:
     """Store link counts and closed windows in Postgres."""
     import asyncio
 
-    from consumers.link_store import NAME
+    from consumers.link_store import NAME, link_store
     from infra import config, log
     from infra.signals import until_signal
 
     settings = config.load(os.environ)
     log.setup(settings, NAME)
-    asyncio.run(until_signal(_store(settings)))
+    asyncio.run(until_signal(store(link_store(settings))))
 
 
-async def _store(config: Config) -> None:
-    """Runs the sink in a thread of its own, and has it stop where this is cancelled."""
+async def store(sink: Sink) -> None:
+    """Runs a sink in a thread of its own, and has it stop where this is cancelled."""
     import asyncio
     import threading
 
-    from consumers.link_store import link_store
     from infra.threads import in_daemon
 
     stop = threading.Event()
-    sink = link_store(config)
     work = asyncio.ensure_future(in_daemon(lambda: sink.run(stop)))
     try:
         await asyncio.shield(work)

@@ -15,6 +15,7 @@ from infra.cli import (
     feed,
     ledger,
     links,
+    metrics,
     monitoring,
     produce,
     reset,
@@ -39,8 +40,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for module in (
-    up, status, demo, feed, worker, reset, ledger, links, broadcast, monitoring, send, subscribe, simulate, produce,
-    tail, topics, trim, dead_letters, config,
+    up, status, demo, feed, worker, reset, ledger, links, broadcast, monitoring, metrics, send, subscribe, simulate,
+    produce, tail, topics, trim, dead_letters, config,
 ):  # fmt: skip
     module.register(app)
 

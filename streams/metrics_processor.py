@@ -68,8 +68,7 @@ class MetricsProcessor:
         self._cells = cells_for(TumblingWindows(MINUTE, 0, 0), self._aggregation)
         self._rows = 0  # that the cells hold
         self._minutes: dict[int, dict[Key, Any]] = {}  # start to plain states, which are replaced and never changed
-        # What the sketches need is loaded now: 0.2 s, which no event is to wait for.
-        self._aggregation.fold(self._aggregation.rows([MetricEvent(0, "", "", 0.0)] * BATCH))
+        self._load()
 
     def process_event(self, event: MetricEvent | Mapping[str, Any] | object) -> None:
         """Takes one event: a `MetricEvent`, or a mapping or an object with its fields.
@@ -137,6 +136,12 @@ class MetricsProcessor:
             self._fold()
         finally:
             self._folding.release()
+
+    def _load(self) -> None:
+        """Aggregates what nobody asks for: the sketches' library is loaded now, in 0.2 s that no event waits for."""
+        events = [MetricEvent(0, "", "", 0.0)] * BATCH
+        self._cells.add([("",)] * BATCH, [0] * BATCH, self._aggregation.rows(events), 0, 0)
+        self._cells.take()
 
     def _admitted(self, event: MetricEvent) -> MetricEvent:
         """The event with its time in ms. Raises PoisonError for one not allowed, OverloadError for a type too many."""

@@ -1,7 +1,7 @@
 """One message to thousands: latency, what is lost, the highest rate, memory, and what breaks do, on one broadcaster.
 
     python -m benchmarks.broadcast [--subscribers 5000] [--rate 10] [--seconds 20] [--never-read 1] [--kill]
-    python -m benchmarks.broadcast --sustain [--limit-ms 250] [--seconds 10]
+    python -m benchmarks.broadcast --sustain [--limit-ms 250] [--seconds 10] [--attempts 2]
     python -m benchmarks.broadcast --bare weir picows aiohttp [--rate 10]
 
 Messages of 256 bytes are written to Kafka at their times, acknowledged by all; `weir run broadcaster` hands them out,
@@ -10,7 +10,8 @@ message is due to when the subscriber has read it.
 
 `--never-read 1`: so many per cent more subscribers that read nothing. `--kill`: the broadcaster is killed half way and
 started again; the subscribers resume. `--sustain`: the rate is raised until p99 is over the limit or something is
-missing; in the same run for bare loops, which hand out without Kafka. `--bare`: the bare loops alone.
+missing, so many times in a row; in the same run for bare loops, which hand out without Kafka: one on the broadcaster's
+own WebSocket library and one on picows. What it prints last has its share of each. `--bare`: the bare loops alone.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psutil
@@ -40,8 +42,8 @@ from infra.status import read_all
 SIZE = 256
 #: What no channel has; the default channel is in this partition.
 PARTITION = 0
-#: How far the rate is raised at each step of `--sustain`.
-STEP = 1.4
+#: How far `--sustain` raises the rate at each step, and how near it then comes to the highest.
+STEP, FINE = 1.4, 1.1
 BARE = ("weir", "picows")
 
 
@@ -196,23 +198,43 @@ def run_bare(library: str, subscribers: int, rate: float, messages: int) -> dict
         server.end()
 
 
-def sustain(a: argparse.Namespace, config: Config) -> dict[str, float]:
-    """The highest deliveries per second of each, in turns of rising rates."""
-    best: dict[str, float] = {}
-    for name in ("broadcaster", *BARE):
-        rate = a.rate
-        while True:
-            messages = int(rate * a.seconds)
+def highest(holds: Callable[[float], bool], rate: float, steps: int) -> float:
+    """The highest rate that holds, from `rate` on by `STEP`, `steps` times at most, then by halves down to `FINE`; 0
+    where the first does not.
+
+    >>> round(highest(lambda rate: rate <= 100, 10, 99)), highest(lambda rate: False, 10, 99)
+    (97, 0.0)
+    >>> highest(lambda rate: True, 10, 1)
+    14.0
+    """
+    low, high = 0.0, rate
+    while steps >= 0 and holds(high):
+        low, high, steps = high, high * STEP, steps - 1
+    while low and steps >= 0 and high / low > FINE:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def sustain(a: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """The highest deliveries per second of each, and the broadcaster's as a share of the bare loops'."""
+
+    def holds(name: str, rate: float) -> bool:
+        for _ in range(a.attempts):
             if name == "broadcaster":
                 result = run(config, argparse.Namespace(**vars(a) | {"rate": rate, "never_read": 0.0, "kill": False}))
             else:
-                result = run_bare(name, a.subscribers, rate, messages)
+                result = run_bare(name, a.subscribers, rate, int(rate * a.seconds))
             print(json.dumps({"of": name, **result}), flush=True)
-            if result["lost"] or result["cut_off"] or result["p99"] > a.limit_ms:
-                break
-            best[name] = rate * a.subscribers
-            rate *= STEP
-    return best
+            if not (result["lost"] or result["cut_off"]) and result["p99"] <= a.limit_ms:
+                return True
+        return False
+
+    best = {
+        name: round(highest(partial(holds, name), a.rate, a.steps) * a.subscribers) for name in ("broadcaster", *BARE)
+    }
+    shares = {name: round(best["broadcaster"] / best[name], 2) if best[name] else None for name in BARE}
+    return {"deliveries_per_s": best, "broadcaster_of_bare": shares, "limit_ms": a.limit_ms}
 
 
 def main() -> None:
@@ -224,6 +246,8 @@ def main() -> None:
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--sustain", action="store_true")
     parser.add_argument("--limit-ms", type=float, default=250.0)
+    parser.add_argument("--attempts", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=99)
     parser.add_argument("--bare", nargs="+", choices=("weir", "picows", "aiohttp"))
     a = parser.parse_args()
     if a.bare:

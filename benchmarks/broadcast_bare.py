@@ -23,6 +23,7 @@ from aiohttp import web
 
 from benchmarks.broadcast_driver import stamp
 from infra.websocket import Connection, Limits, Request, Route, WebSocketServer, frames
+from infra.websocket.descriptors import available
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -107,6 +108,7 @@ LIBRARIES = {"weir": weir, "picows": with_picows, "aiohttp": with_aiohttp}
 
 
 async def serve(library: str, rate: float, messages: int, size: int) -> None:
+    available(1 << 20)  # as many as there may be
     process = psutil.Process()
     port, send = await LIBRARIES[library]()
     empty = process.memory_info().rss

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from infra.websocket.descriptors import RESERVE, available
+
 HEAD = 34
 _READ = 256 << 10
 
@@ -182,6 +184,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=20.0)
     parser.add_argument("--resume", action="store_true")
     a = parser.parse_args()
+    available(a.subscribers + a.never_read + RESERVE)
     driver = Driver(a.url)
     subscribers = [Subscriber() for _ in range(a.subscribers)]
     for subscriber in subscribers:

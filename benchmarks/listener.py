@@ -2,10 +2,10 @@
 
     python -m benchmarks.listener [--size 256] [--connections 20] [--window 200] [--seconds 5] [--rounds 3]
 
-Needs a running Kafka (`WEIR_KAFKA`, or the embedded one of `weir up --only kafka`); writes to topics of its own, which
-it deletes. Each connection keeps `window` messages unanswered. An echo answers each message with itself; the listener
-acknowledges all up to one (acks=all, idempotent). An echo on picows is measured as well, to show what the server costs.
-The driver, the server and Kafka share the machine's cores. One line of JSON at the end; the median round counts.
+Writes to a topic of its own on `WEIR_KAFKA`, or on an embedded Kafka that it starts. Each connection keeps `window`
+messages unanswered. An echo answers each message with itself; the listener acknowledges all up to one (acks=all,
+idempotent). An echo on picows is measured as well, to show what the server costs. The driver, the server and Kafka
+share the machine's cores. One line of JSON at the end; the median round counts.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import statistics
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import picows
 
-from infra import kafka
+from benchmarks import bench
 from infra.config import Config, load
 from infra.websocket import Connection, Limits, Route, WebSocketServer
 from infra.websocket.frames import BINARY
@@ -59,14 +58,16 @@ async def serve(name: str, config: Config) -> None:
         made = await picows.ws_create_server(lambda r: PicowsEcho(), "127.0.0.1", 0)
         print(made.sockets[0].getsockname()[1], flush=True)
         await asyncio.Event().wait()
-    listener = Listener(config)
+    routes = [Route("/", lambda r: Echo())]
+    work: Callable[[], Awaitable[object]] = asyncio.Event().wait
     if name == "listener":
+        listener = Listener(config)
         await listener.open()
-    routes = listener.routes("/") if name == "listener" else [Route("/", lambda r: Echo())]
+        routes, work = listener.routes("/"), listener.work
     server = WebSocketServer(routes, Limits(queue=1 << 26))
     await server.start("127.0.0.1", 0)
     print(server.port, flush=True)
-    await listener.work()
+    await work()
 
 
 class Client:
@@ -160,23 +161,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     a = parser.parse_args()
-    config = load(os.environ)
     if a.serve:
-        asyncio.run(serve(a.serve, config))
+        asyncio.run(serve(a.serve, load(os.environ)))
         return
-    prefix = f"bench-{uuid.uuid4().hex[:8]}-"
-    environ = dict(os.environ) | {"WEIR_TOPIC_PREFIX": prefix}
     rates: dict[str, list[float]] = {name: [] for name in SERVERS}
-    try:
+    with bench.kafka() as config:
+        environ = os.environ | {
+            "WEIR_HOME": str(config.home), "WEIR_KAFKA": config.bootstrap, "WEIR_TOPIC_PREFIX": config.topic_prefix,
+        }  # fmt: skip
         for _ in range(a.rounds):
             for name in SERVERS:
                 with server(name, environ) as port:
                     rates[name].append(drive(port, a, acks=name == "listener"))
                 print(f"{name:9} {rates[name][-1]:10,.0f} messages/s", flush=True)
-    finally:
-        admin = kafka.admin(config)  # kept until the answer is there
-        for future in admin.delete_topics([f"{prefix}broadcast"]).values():
-            future.result()
     medians = {name: round(statistics.median(values)) for name, values in rates.items()}
     share = round(medians["listener"] / medians["echo"], 2)
     print(json.dumps({"messages_per_s": medians, "listener_of_echo": share, "size": a.size,

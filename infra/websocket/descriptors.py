@@ -27,14 +27,21 @@ def fitting(limits: Limits, descriptors: int, ports: int) -> Limits:
     return dataclasses.replace(limits, handshakes=handshakes, connections=connections)
 
 
-def fit(limits: Limits, ports: int) -> Limits:
-    """`fitting` for this process, after its limit of open files has been raised as far as it may be."""
+def available(wanted: int) -> int:
+    """How many open files this process may have, after its limit has been raised towards `wanted` as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.connections + ports * limits.handshakes + RESERVE
-    if soft < wanted:
-        soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    fit = fitting(limits, soft, ports)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
+
+
+def fit(limits: Limits, ports: int) -> Limits:
+    """`fitting` for this process. Raises StartError."""
+    open_files = available(limits.connections + ports * limits.handshakes + RESERVE)
+    fit = fitting(limits, open_files, ports)
     if fit.connections < limits.connections:
-        _log.info("websocket.few_open_files", open_files=soft, connections=fit.connections, wanted=limits.connections)
+        _log.info("websocket.few_open_files", open_files=open_files, connections=fit.connections,
+                  wanted=limits.connections)  # fmt: skip
     return fit

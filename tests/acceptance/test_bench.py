@@ -103,3 +103,29 @@ def test_sketches_are_held_against_exact_figures(environ: dict[str, str]) -> Non
     found = run(environ, "sketches", "--values", "100000")
     assert 0 <= found["rank_error"]["worst"] < 0.02
     assert 0 <= found["distinct_error"]["worst"] < 0.05
+
+
+def test_broadcast_delivers_to_each_once_and_counts_those_that_never_read(environ: dict[str, str]) -> None:
+    small = ["--subscribers", "20", "--rate", "50", "--seconds", "1"]
+    found = run(environ, "broadcast", *small, "--never-read", "10")
+    assert (found["received"], found["lost"], found["twice"], found["cut_off"]) == (1_000, 0, 0, 0)
+    assert 0 < found["p50"] <= found["p99"] <= found["max"]
+    assert found["rss_kb_per_connection"] is not None
+
+
+def test_broadcast_loses_nothing_through_a_kill(environ: dict[str, str]) -> None:
+    found = run(environ, "broadcast", "--subscribers", "20", "--rate", "50", "--seconds", "2", "--kill")
+    assert (found["received"], found["lost"], found["twice"], found["not_recovered"]) == (2_000, 0, 0, 0)
+    assert found["back_after_s"] >= 0
+
+
+def test_broadcast_prints_the_share_of_a_bare_loop_of_the_same_library(environ: dict[str, str]) -> None:
+    small = ["--subscribers", "5", "--rate", "20", "--seconds", "0.5", "--limit-ms", "10000", "--steps", "1"]
+    found = run(environ, "broadcast", "--sustain", *small)
+    assert found["deliveries_per_s"] == {"broadcaster": 140, "weir": 140, "picows": 140}
+    assert found["broadcaster_of_bare"] == {"weir": 1.0, "picows": 1.0}
+
+
+def test_bare_loops_are_measured_alone(environ: dict[str, str]) -> None:
+    found = run(environ, "broadcast", "--bare", "weir", "picows", "aiohttp", "--subscribers", "5", "--seconds", "1")
+    assert (found["library"], found["received"], found["lost"]) == ("aiohttp", 50, 0)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra import config as configuration
+from infra.websocket import handshake
 from infra.websocket.limits import ConnectionCounts, Limits, Pace, address_group
 
 ADDRESSES = ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
@@ -85,3 +86,14 @@ def test_the_limits_are_the_settings() -> None:
     limits = Limits.of(configuration.load(given))
     assert (limits.connections, limits.per_address, limits.message, limits.idle) == (7, 7, 9, 0.25)
     assert Limits.of(configuration.load(given | {"WEIR_BROADCAST_PER_ADDRESS": "3"})).per_address == 3
+
+
+def test_pages_of_any_origin_may_connect_unless_some_are_named() -> None:
+    def allowed(**given: str) -> frozenset[str]:
+        return Limits.of(configuration.load(given)).origins
+
+    page = handshake.Request("GET", "/websocket", {}, {"origin": "https://b.example"}, "127.0.0.1")
+    handshake.check_origin(page, allowed())
+    handshake.check_origin(page, allowed(WEIR_BROADCAST_ORIGINS="https://a.example,https://b.example"))
+    with pytest.raises(handshake.RefusedError):
+        handshake.check_origin(page, allowed(WEIR_BROADCAST_ORIGINS="https://a.example"))

@@ -70,6 +70,18 @@ SERVICES = (
         ports=("monitoring",),
     ),
     Service(
+        "worker-metrics",
+        lambda c: ("worker", "metrics", "--name", "worker-metrics"),
+        "aggregates metric events per type and minute",
+    ),
+    Service(
+        "metrics",
+        lambda c: ("run", "metrics"),
+        "takes metric events in at POST /metric-events, and serves GET /aggregates",
+        ports=("metrics",),
+    ),
+    Service("metric-store", lambda c: ("run", "metric-store"), "writes metric aggregates to Postgres", tables=True),
+    Service(
         "feed",
         lambda c: ("feed", "connect"),
         "reads WEIR_FEED_URL, and sends the counts back",

@@ -1,4 +1,4 @@
-"""`weir demo`: everything started, a sample feed played through all of it, and what comes out shown live."""
+"""`weir demo`: the links pipeline started, a sample feed played through it, and what comes out shown live."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def demo(
         float, typer.Option(min=0.001, metavar="X", help="Play X times as fast as it was recorded.")
     ] = 1.0,
 ) -> None:
-    """Play a sample feed through the whole pipeline, with a live table of what comes out. Ctrl-C ends everything."""
+    """Play a sample feed through the links pipeline, with a live table of what comes out. Ctrl-C ends everything."""
     import asyncio
 
     from infra import log

@@ -15,7 +15,7 @@ from infra.config import Config
 from infra.live_reader import LiveReader
 from infra.live_table import Rate
 from infra.live_view import ROWS, Moment, line, render
-from infra.services import EMBEDDED, SERVICES
+from infra.services import EMBEDDED, wanted
 from infra.status import read_all
 from infra.threads import in_daemon
 from infra.up import up
@@ -26,8 +26,9 @@ from producers.feed_server import FeedServer
 from producers.recorded_feed import measure, read, repeat
 from producers.samples import SAMPLE
 
-#: What is shown of the services, in the order of the data's way.
-ORDER = [*EMBEDDED, "feed", *(service.name for service in SERVICES if service.name != "feed")]
+#: What is started and shown, in the order of the data's way: what the sample comes through and nothing else. So it
+#: starts quickly, and the picture has room for all.
+ORDER = [*EMBEDDED, "feed", "worker-links", "link-store", "api"]
 #: Seconds between two pictures, and between two lines where there is no terminal.
 PICTURE_S, LINE_S = 0.25, 10.0
 #: Seconds that what was sent last has to come back, beside its window and grace.
@@ -54,7 +55,8 @@ class DemoRun:
         await self._feed.start(self._config.host, self._config.feed_port)
         print(f"weir: starting servers and services; their logs are in {self._logs}", file=sys.stderr, flush=True)
         try:
-            async with up(self._config, logs=self._logs):
+            only = ",".join(name for name in wanted(self._config) if name in ORDER)
+            async with up(self._config, only, self._logs):
                 with await in_daemon(lambda: LiveReader(self._config, wall_clock())) as reader:
                     async with asyncio.TaskGroup() as group:
                         showing = group.create_task(self._show(reader))

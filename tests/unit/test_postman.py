@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.cli.broadcast import ROUTES
 from infra.config import PORTS, load
-from producers.ingest import MONITORING
+from producers.ingest import METRICS, MONITORING
 
 ROOT = Path(__file__).parents[2]
 COLLECTION: dict[str, Any] = json.loads((ROOT / "docs/postman/weir.postman_collection.json").read_text())
@@ -24,9 +24,11 @@ SERVERS = {
     "producers/feed_server.py": "feed",
     "consumers/clients_api.py": "monitoring",
     "infra/cli/monitoring_service.py": "monitoring",
+    "consumers/aggregates_api.py": "metrics",
+    "infra/cli/metrics_service.py": "metrics",
 }
 #: What takes events in, on which port, and where its routes are made: their paths are the intakes' own.
-INTAKES = {"monitoring": MONITORING}
+INTAKES = {"monitoring": MONITORING, "metrics": METRICS}
 INGEST = ("producers/ingest_http.py", "producers/ingest_websocket.py")
 
 

@@ -28,8 +28,8 @@ MINUTES = 1440
 BATCH = 1024
 #: So many wait at most while others aggregate; who brings more waits, too.
 FULL = 64 * BATCH
-#: So many events are aggregated at once: a column costs much less than its values one by one.
-ROWS = 16 * BATCH
+#: So many events are aggregated at once, or so many for each type: a column costs much less than its values one by one.
+ROWS, EACH = 32 * BATCH, 128
 #: `schemas.numbers.LIMIT` as a float, which is compared faster.
 _LIMIT = 1e100
 
@@ -173,7 +173,7 @@ class MetricsProcessor:
             keys = [known.get(event.event_type) or (event.event_type,) for event in events]
             self._cells.add(keys, times, self._aggregation.rows(events), min(times), max(times))
             self._rows += size
-            if self._rows >= ROWS:
+            if self._rows >= max(ROWS, EACH * len(known)):
                 self._fold()
 
     def _fold(self) -> None:

@@ -40,7 +40,7 @@ def processor(**settings: Any) -> MetricsProcessor:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Few events are taken over, aggregated and waited for at a time, and threads take turns all the time."""
-    for name, size in (("BATCH", 8), ("ROWS", 32), ("FULL", 64)):
+    for name, size in (("BATCH", 8), ("ROWS", 32), ("EACH", 1), ("FULL", 64)):
         monkeypatch.setattr(metrics_processor, name, size)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -173,6 +173,7 @@ def test_every_answer_is_what_the_events_come_to(steps: list[Any], sizes: tuple[
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(metrics_processor, "BATCH", sizes[0])
         patched.setattr(metrics_processor, "ROWS", sizes[1])
+        patched.setattr(metrics_processor, "EACH", 1)
         clock = [NOW]
         p = processor(now_ms=lambda: clock[0])
         taken: list[tuple[str, str, float, int]] = []

@@ -28,7 +28,8 @@ class Aggregate(Protocol):
     """An aggregate. `field` says where its values come from; None: it needs none, and `values` are only counted.
 
     `check` raises PoisonError for a value that cannot be aggregated; `check_all` and `fold` do where `check` would for
-    one of the values; then the state is what it was. It is None where there is nothing yet; `values` are never empty.
+    one of the values; then the state is what it was. It is None where there is nothing yet; `values` are never empty. A
+    `sums.Column` of them was checked.
     `fold` and `merge` may change and return the state that comes first; they never change the second.
     `dump` makes of a state what MessagePack has types for, and `load` a state of that, also where tuples became lists.
     `size`: how many bytes that takes there at most, whatever comes. A job whose topics do not take it is refused.

@@ -7,25 +7,33 @@ A state is what stage two keeps. Between the stages and in the changelog it trav
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Protocol
 
-from streams.engine.aggregates import Aggregate
+from streams.engine import sums
+from streams.engine.aggregates import Aggregate, Distinct
 
 Key = tuple[str, ...]
+Row = tuple[Any, ...]
 
 
 class Aggregation(Protocol):
-    """What a windowed job computes per cell. `size`: how many bytes a plain state takes at most."""
+    """What a windowed job computes per cell. `size`: how many bytes a plain state takes at most. All rows have the same
+    number of parts, at least one. `settle` makes a state that will seldom change any more, which takes less memory and
+    longer to merge into; None: they are all alike.
+    """
 
     @property
     def size(self) -> int: ...
+    @property
+    def settle(self) -> Callable[[Any], Any] | None: ...
 
-    def rows(self, elements: Sequence[Any]) -> Sequence[Any]:
+    def rows(self, elements: Sequence[Any]) -> Iterable[Row]:
         """What is kept of each element until it is folded. Raises PoisonError where one cannot be aggregated."""
 
-    def fold(self, rows: Sequence[Any]) -> Any:
-        """The plain state of these rows, at least one."""
+    def fold(self, state: Any | None, kept: list[Any]) -> Any:
+        """The state with rows, one after the other in `kept`; None: there is none yet. It may be the same, changed."""
 
     def merge_into(self, cells: MutableMapping[Key, Any], keys: Sequence[Key], plain: Sequence[Any]) -> None:
         """Adds plain states to the cells of a window."""
@@ -56,12 +64,13 @@ class Counts:
     """The number of events, alone."""
 
     size = 9
+    settle = None
 
-    def rows(self, elements: Sequence[Any]) -> Sequence[Any]:
-        return elements
+    def rows(self, elements: Sequence[Any]) -> Iterable[Row]:
+        return repeat((None,), len(elements))
 
-    def fold(self, rows: Sequence[Any]) -> int:
-        return len(rows)
+    def fold(self, state: int | None, kept: list[Any]) -> int:
+        return (state or 0) + len(kept)
 
     def merge_into(self, cells: MutableMapping[Key, int], keys: Sequence[Key], plain: Sequence[int]) -> None:
         get = cells.get
@@ -98,28 +107,27 @@ class Several:
         self._aggregates = list(aggregates.values())
         self._sizes = [one.size for one in self._aggregates]
         self.size = 16 + sum(self._sizes)
+        self.settle = self._settled if any(isinstance(one, Distinct) for one in self._aggregates) else None
         fields = list(dict.fromkeys(a.field for a in self._aggregates if a.field is not None))
         self._getters = [_getter(field) for field in fields]
-        self._columns = [None if a.field is None else fields.index(a.field) for a in self._aggregates]
+        self._columns = [0 if a.field is None else fields.index(a.field) for a in self._aggregates]
+        self._nothing: list[Any] = [0, *[None] * len(self._aggregates)]
         # Several aggregates of one field that take the same values need one look at them.
         placed = zip(self._aggregates, self._columns, strict=True)
-        self._checks = list(dict.fromkeys((a.check_all, c) for a, c in placed if c is not None))
+        self._checks = list(dict.fromkeys((a.check_all, c) for a, c in placed if a.field is not None))
 
-    def rows(self, elements: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
-        columns = [[get(element) for element in elements] for get in self._getters]
+    def rows(self, elements: Sequence[Any]) -> Iterable[Row]:
+        columns = [list(map(get, elements)) for get in self._getters]
         for check, column in self._checks:
             check(columns[column])
-        return list(zip(*columns, strict=True)) if columns else [()] * len(elements)
+        return zip(*columns, strict=True) if columns else repeat((None,), len(elements))
 
-    def fold(self, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
-        columns = list(zip(*rows, strict=True))
-        return [
-            len(rows),
-            *(
-                aggregate.dump(aggregate.fold(None, rows if column is None else columns[column]))
-                for aggregate, column in zip(self._aggregates, self._columns, strict=True)
-            ),
-        ]
+    def fold(self, state: list[Any] | None, kept: list[Any]) -> list[Any]:
+        width = max(1, len(self._getters))
+        columns = [sums.Column(kept[at::width]) for at in range(width)]
+        before, *states = self._nothing if state is None else state
+        folded = zip(self._aggregates, states, self._columns, strict=True)
+        return [before + len(kept) // width, *[a.fold(one, columns[column]) for a, one, column in folded]]
 
     def merge_into(self, cells: MutableMapping[Key, Any], keys: Sequence[Key], plain: Sequence[Any]) -> None:
         for key, one in zip(keys, plain, strict=True):
@@ -135,6 +143,9 @@ class Several:
 
     def load(self, plain: list[Any]) -> list[Any]:
         return [plain[0], *(a.load(one) for a, one in zip(self._aggregates, plain[1:], strict=True))]
+
+    def _settled(self, state: list[Any]) -> list[Any]:
+        return self.load(self.dump(state))
 
     def result(self, state: list[Any]) -> dict[str, Any]:
         found = zip(self._names, self._aggregates, state[1:], strict=True)

@@ -284,6 +284,10 @@ class _Results:
         if self._states is not None:
             dump = self._job.aggregation.dump
             self._states += [state_bytes(window, end, key, dump(state)) for key, state in found]
+        settle = self._job.aggregation.settle
+        if final and settle is not None and self._job.store == "memory":
+            for key, state in found:
+                cells[key] = settle(state)
 
     def bulks(self, partition: int, dirty: Mapping[int, set[Key]]) -> list[Bulk]:
         """All of them, and the states of the `dirty` cells where there is a changelog for them."""

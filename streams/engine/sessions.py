@@ -234,6 +234,8 @@ class MergeSessions(Stage):
                     results += write(session.start, session.end, [(key, result)], final)
                     states.append(state)
                     session.said = True
+                if final and aggregation.settle is not None:
+                    session.state = aggregation.settle(session.state)
                 if session.start in changed:
                     changelog.append((cell_key(session.start, key), state))
                 session.kept = True

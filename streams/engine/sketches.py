@@ -16,10 +16,13 @@ from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
 from streams.engine import sums
 
-#: The library's `hll_sketch` and `kll_doubles_sketch`; it has no types.
+#: The library's `hll_sketch`, `hll_union` and `kll_doubles_sketch`; it has no types.
 Hll = Any
+Union = Any
 Kll = Any
 
+#: The first byte of a serialized sketch that has registers, and no list of values instead; and where they begin.
+_REGISTERS, _HEAD = 10, 40
 #: So few values are given to a sketch one by one: an array costs more to make.
 _FEW = 16
 
@@ -30,6 +33,18 @@ def _library() -> Any:
     import datasketches  # type: ignore[import-untyped]
 
     return datasketches
+
+
+@dataclass(slots=True)
+class Merged:
+    """A sketch that others are merged into. The library's union takes a few values in a moment; making it of a sketch,
+    and a sketch of it, each takes a thousand times as long.
+
+    `settled`: its estimate depends on the set of values alone, see `Distinct.result`.
+    """
+
+    union: Union
+    settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,63 +88,99 @@ class Distinct:
                 raise PoisonError(Reason.INVALID, f"a text that is not Unicode: {e}") from e
 
     def check_all(self, values: Sequence[Any]) -> None:
-        self._hashable(values)
+        kind = type(values[0])
+        if kind is str and countOf(map(type, values), kind) == len(values):
+            try:
+                "".join(values).encode()
+            except UnicodeEncodeError:
+                pass  # which it is, is said below
+            else:
+                return
+        for value in values:
+            self.check(value)
 
-    def fold(self, state: Hll | None, values: Sequence[Any]) -> Hll:
-        hashable = self._hashable(values)
+    def fold(self, state: Hll | Merged | None, values: Sequence[Any]) -> Hll | Merged:
+        if not isinstance(values, sums.Column):
+            self.check_all(values)
+            values = sums.Column(values)
         if state is None:
             library = _library()
             state = library.hll_sketch(self.lg_k, library.HLL_4)
-        update = state.update
-        for value in hashable:
+        update = state.union.update if isinstance(state, Merged) else state.update
+        for value in _hashable(values):
             update(value)
         return state
 
-    def _hashable(self, values: Sequence[Any]) -> set[Any]:
-        """The different values, in a form that the library hashes; raises PoisonError where `check` would."""
-        kind = type(values[0])
-        one_kind = countOf(map(type, values), kind) == len(values)  # in a set, 1 would be True
-        if one_kind and kind is str:
-            texts = set(values)
-            try:
-                "".join(texts).encode()
-            except UnicodeEncodeError:
-                one_kind = False
-            else:
-                if "" in texts:  # the library takes no notice of it
-                    texts.remove("")
-                    return {*texts, _hash(b"")}
-                return texts
-        if one_kind and kind is int:
-            ints = set(values)
-            if min(ints) >= -(2**63) and max(ints) < 2**63:
-                return ints
-        for value in values:
-            self.check(value)
-        return {_plain(value) for value in values}
+    def merge(self, a: Hll | Merged, b: Hll | Merged) -> Merged:
+        if not isinstance(a, Merged):
+            a = self._union(a)
+        a.union.update(b.union.get_result(_library().HLL_8) if isinstance(b, Merged) else b)
+        return a
 
-    def merge(self, a: Hll, b: Hll) -> Hll:
-        library = _library()
-        union = library.hll_union(self.lg_k)
-        union.update(a)
-        union.update(b)
-        return union.get_result(library.HLL_4)
+    def _union(self, state: Hll) -> Merged:
+        merged = Merged(_library().hll_union(self.lg_k))
+        merged.union.update(state)
+        return merged
 
-    def dump(self, state: Hll) -> bytes:
+    def dump(self, state: Hll | Merged) -> bytes:
+        if isinstance(state, Merged):
+            eighths: bytes = state.union.get_result(_library().HLL_8).serialize_compact()
+            if eighths[0] == _REGISTERS:
+                return _as_hll_4(eighths)
+            state = state.union.get_result(_library().HLL_4)
         plain: bytes = state.serialize_compact()
         return plain
 
     def load(self, plain: bytes) -> Hll:
         return _library().hll_sketch.deserialize(plain)
 
-    def result(self, state: Hll) -> int:
+    def result(self, state: Hll | Merged) -> int:
         # A sketch that was only updated estimates from the order of its updates too (HIP). One that was merged, if only
-        # with itself, does not: so the same values give the same result, however they were cut into batches.
-        union = _library().hll_union(self.lg_k)
-        union.update(state)
-        union.update(state)
-        estimate: float = union.get_estimate()
+        # with itself, does not: so the same values give the same result, however they were cut into batches. That lasts
+        # once it is no list of values any more, which it is up to an eighth as many as it has registers.
+        merged = state if isinstance(state, Merged) else self._union(state)
+        if not merged.settled:
+            merged.union.update(merged.union.get_result(_library().HLL_8))
+        estimate: float = merged.union.get_estimate()
+        merged.settled = estimate > 1 << (self.lg_k - 3)
         return round(estimate)
+
+
+def _as_hll_4(eighths: bytes) -> bytes:
+    """A serialized sketch with a byte a register as one with half a byte, in a fifth of the library's time.
+
+    The format is DataSketches' own, the same in all its languages. After a head of 40 bytes the registers follow, each
+    less the least of all, which is in the head; 15 stands for one of 15 and more, which then is in a list of its own.
+    """
+    import numpy
+
+    registers = numpy.frombuffer(eighths, numpy.uint8, offset=_HEAD)
+    least = registers.min()
+    above = registers - least
+    (far,) = numpy.nonzero(above >= 15) if above.max() >= 15 else (numpy.empty(0, numpy.int64),)
+    pairs = numpy.minimum(above, 15).view("<u2")
+    head = bytearray(eighths[:_HEAD])
+    head[6], head[7] = least, 2  # the type is in the two bits above the mode, which is 2
+    head[32:36] = (len(above) - int(numpy.count_nonzero(above))).to_bytes(4, "little")
+    head[36:40] = len(far).to_bytes(4, "little")
+    apart = (far | registers[far].astype(numpy.int64) << 26).astype("<u4")
+    halves: bytes = (pairs | pairs >> 4).astype(numpy.uint8).tobytes()
+    return bytes(head) + halves + apart.tobytes()
+
+
+def _hashable(values: sums.Column) -> set[Any]:
+    """The different values, in a form that the library hashes."""
+    if values.kind is str:
+        texts = set(values)
+        if "" in texts:  # the library takes no notice of it
+            texts.remove("")
+            return {*texts, _hash(b"")}
+        return texts
+    if values.kind is int:  # in a set with others, 1 would be True
+        ints = set(values)
+        if min(ints) >= -(2**63) and max(ints) < 2**63:
+            return ints
+    return {_plain(value) for value in values}
 
 
 def _plain(value: str | int | bytes) -> str | int:

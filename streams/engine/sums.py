@@ -38,6 +38,27 @@ _ZERO = Decimal(0)
 _PLAIN = (int, float, Decimal)
 
 
+class Column(list[Any]):
+    """The values of one field of several elements, each of which the aggregates over it have checked: they need not
+    again. What more than one of them wants is found once.
+    """
+
+    __slots__ = ("_total", "kind")
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        super().__init__(values)
+        kind = type(self[0])
+        self.kind: type | None = kind if countOf(map(type, self), kind) == len(self) else None  # of all of them
+        self._total: Total | None = None
+
+    @property
+    def total(self) -> Total:
+        """Their exact sum, where they are numbers."""
+        if self._total is None:
+            self._total = _total(self, checked(self))
+        return self._total
+
+
 class Total(NamedTuple):
     """An exact sum. The kinds are summed apart; None where there was no number of that kind.
 
@@ -85,7 +106,10 @@ def add(a: Total, b: Total) -> Total:
 
 def total(values: Sequence[Any]) -> Total:
     """The exact sum of numbers, none of which needs to be checked; raises PoisonError where `check` would."""
-    kind = checked(values)
+    return values.total if isinstance(values, Column) else _total(values, checked(values))
+
+
+def _total(values: Sequence[Any], kind: type[Number] | None) -> Total:
     if kind is float:
         return Total(None, _float_sum(values), None)
     if kind is int:
@@ -119,6 +143,8 @@ def checked(values: Sequence[Any]) -> type[Number] | None:
 
     Raises PoisonError where `check` would for one of them.
     """
+    if isinstance(values, Column):
+        return values.kind if values.kind in _PLAIN else None
     kind = type(values[0])
     if kind not in _PLAIN or countOf(map(type, values), kind) < len(values):
         _check_each(values)

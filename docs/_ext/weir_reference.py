@@ -120,7 +120,11 @@ def _type(type_: Any) -> str:
     names = {"integer": "whole number", "string": "text", "boolean": "true or false"} | kinds
     described = []
     for part in parts:
-        text = names.get(part["type"], part["type"])
+        if "enum" in part:
+            described += [f"`{value}`" for value in part["enum"]]
+            continue
+        kind = part.get("type", "any JSON")
+        text = names.get(kind, kind)
         if "maxLength" in part:
             text += f" of {part['minLength']} to {part['maxLength']} printable characters"
         if "properties" in part:

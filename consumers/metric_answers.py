@@ -191,28 +191,29 @@ class Answers:
                     self._minutes.forget(minutes)
         for minutes in list(self._ready):
             if self._asked.get(minutes, 0.0) < now - _ASKED:
-                del self._ready[minutes]
+                self._ready.pop(minutes, None)
             else:
                 self._make(minutes)
 
     def _make(self, minutes: int) -> bytes:
         """The answer about all types, which is the one that is ready from now on."""
         lag, now = self._caught_up()
-        minute = now // MINUTE
+        minute, source = now // MINUTE, self._minutes
         before = self._pieces.get(minutes, {})
         pieces: dict[str, _Piece] = {}
-        for number, event_type in enumerate(sorted(self._minutes.types())):
-            changes = self._minutes.changes(event_type)
+        for number, event_type in enumerate(sorted(source.types())):
+            changes = source.changes(event_type)
             piece = before.get(event_type)
             if piece is None or (piece.changes, piece.minute) != (changes, minute):
                 spare = (number + self._rounds) % _PART == 0
                 with self._lock:
-                    found = self._minutes.figures(event_type, minutes, now, remember=True, spare=spare)
+                    found = source.figures(event_type, minutes, now, remember=True, spare=spare)
                 piece = _Piece(changes, minute, _figures(event_type, found))
             pieces[event_type] = piece
-        self._pieces[minutes] = pieces
         answer = _answer(minutes, now, lag, (piece.json for piece in pieces.values() if piece.json))
-        self._ready[minutes] = answer
+        with self._lock:
+            if self._minutes is source:  # else all of it is void
+                self._pieces[minutes], self._ready[minutes] = pieces, answer
         return answer
 
     def _make_one(self, event_type: str, minutes: int) -> bytes:

@@ -20,6 +20,8 @@ from schemas.errors import PoisonError
 from schemas.metric_state import state_of
 from schemas.topics import METRIC_AGGREGATES
 
+#: What is read.
+TOPICS = (METRIC_AGGREGATES,)
 #: So many revisions wait at most to be taken, about: some 30 MB of full sketches.
 _AHEAD = 2_000
 
@@ -48,7 +50,7 @@ class MetricView:
         self._room = Event()
         self._closed = False
         self._view: MemoryView[Revision | None] = MemoryView(
-            config, [METRIC_AGGREGATES], self._decode, self._apply, self._clear, clock, since=self._since
+            config, TOPICS, self._decode, self._apply, self._clear, clock, since=self._since
         )
         self.open, self.work = self._view.open, self._view.work
 

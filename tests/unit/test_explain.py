@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import consumers
+from consumers import client_view, metric_view
 from consumers.link_tables import LINK_TABLES
+from consumers.metric_tables import METRIC_TABLES
 from consumers.readers import READERS, readers_of
 from consumers.window_source import WindowSource
 from infra.config import Config, load
@@ -63,8 +65,11 @@ def test_the_reporter_reads_what_is_said_of_it() -> None:
     source.close()
 
 
-def test_the_link_store_reads_what_is_said_of_it() -> None:
+def test_sinks_and_views_read_what_is_said_of_them() -> None:
     assert READERS["link-store"] == [table.topic for table in LINK_TABLES]
+    assert READERS["metric-store"] == [table.topic for table in METRIC_TABLES]
+    assert READERS["monitoring"] == list(client_view.TOPICS)
+    assert READERS["metrics"] == list(metric_view.TOPICS)
 
 
 def test_no_other_consumer_names_a_topic_that_a_job_writes() -> None:
@@ -74,4 +79,5 @@ def test_no_other_consumer_names_a_topic_that_a_job_writes() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and written & {alias.name for alias in node.names}:
                 named.add(path.stem)
-    assert named == {"link_tables", "readers", "reporter", "window_source"}
+    views = {"client_view", "metric_view"}
+    assert named == {"link_tables", "metric_tables", "readers", "reporter", "window_source"} | views

@@ -13,7 +13,7 @@ from schemas.errors import PoisonError
 from schemas.topics import LATE_EVENTS
 from streams.engine.aside import set_aside
 from streams.engine.cells import cells_for
-from streams.engine.errors import PartitionsChangedError
+from streams.engine.errors import unchanged
 from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.partials import Owners, Partial, encode, split
 from streams.engine.records import Batch, Produce, Record, Stage
@@ -60,10 +60,8 @@ class Combine(Stage):
         if metadata is None:
             return
         state = read_metadata(metadata, CombineState)
-        if state.sources != self._sources:
-            raise PartitionsChangedError(self._job.source.name, state.sources, self._sources)
-        if state.outputs != self._outputs:
-            raise PartitionsChangedError(self._job.partials.name, state.outputs, self._outputs)
+        unchanged(self._job.source, state.sources, self._sources)
+        unchanged(self._job.partials, state.outputs, self._outputs)
         self._source.restore(state.source)
         self._said, self._news = self._closing(), False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schemas.errors import WeirError
+from schemas.topic import Topic
 
 
 class EngineError(WeirError):
@@ -17,6 +18,12 @@ class PartitionsChangedError(EngineError):
             f"topic {topic} has {now} partitions, and had {before} when the state was written: keys would change "
             f"owners and be counted apart"
         )
+
+
+def unchanged(topic: Topic, before: int, now: int) -> None:
+    """Raises PartitionsChangedError where a topic that had `before` partitions has another number of them now."""
+    if before != now:
+        raise PartitionsChangedError(topic.name, before, now)
 
 
 class StateWithoutOffsetError(EngineError):

@@ -13,7 +13,7 @@ from schemas.dead_letters import REPLAYED_FROM, Headers
 from schemas.errors import PoisonError
 from schemas.topics import DEAD_LETTERS
 from streams.engine.aside import set_aside
-from streams.engine.errors import PartitionsChangedError
+from streams.engine.errors import unchanged
 from streams.engine.keyed_table import Cell, KeyedTable
 from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.records import FROM_START, Batch, Produce, Record, Stage
@@ -107,8 +107,7 @@ class KeyedStage(_Table):
             self._table.kept(None)
             return
         state = read_metadata(metadata, KeyedState)
-        if state.sources != self._sources:
-            raise PartitionsChangedError(self._job.source.name, state.sources, self._sources)
+        unchanged(self._job.source, state.sources, self._sources)
         self._source.restore(state.source)
         self._born, self._table.dropped, self._news = state.born, state.dropped, False
         self._table.advance(self._watermark())
@@ -210,10 +209,8 @@ class RoutedKeyedStage(_Table):
             self._table.kept(None)
             return
         state = read_metadata(metadata, RoutedKeyedState)
-        if len(state.watermarks) != len(self._marks.watermarks):
-            raise PartitionsChangedError(self._job.source.name, len(state.watermarks), len(self._marks.watermarks))
-        if state.outputs != self._outputs:
-            raise PartitionsChangedError(self._topic.name, state.outputs, self._outputs)
+        unchanged(self._job.source, len(state.watermarks), len(self._marks.watermarks))
+        unchanged(self._topic, state.outputs, self._outputs)
         self._marks.watermarks = state.watermarks
         self._merged, self._dead = state.merged, state.dead
         self._born, self._table.dropped = state.born, state.dropped
@@ -223,8 +220,7 @@ class RoutedKeyedStage(_Table):
     def process(self, records: Sequence[Record]) -> None:
         for record in records:
             envelope = decode(record.value())  # type: ignore[arg-type]  # written by `route`, never without a value
-            if envelope.sources != len(self._marks.watermarks):
-                raise PartitionsChangedError(self._job.source.name, len(self._marks.watermarks), envelope.sources)
+            unchanged(self._job.source, len(self._marks.watermarks), envelope.sources)
             if envelope.rows:
                 self._run(envelope)
             self._marks.heard(envelope.source, envelope.watermark, None)

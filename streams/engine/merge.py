@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from streams.engine.aggregation import Key
-from streams.engine.errors import PartitionsChangedError
+from streams.engine.merging import Found, Merging
 from streams.engine.metadata import read_metadata, write_metadata
-from streams.engine.partials import decode
-from streams.engine.records import Batch, Bulk, Produce, Record, Stage
+from streams.engine.partials import Partial
+from streams.engine.records import Batch, Bulk, Produce, Record
 from streams.engine.rows import cell_key, closed, state_bytes
 from streams.engine.tables import Cells, Table
-from streams.engine.watermarks import MergedWatermarks
 from streams.engine.window_runs import WindowRuns
 from streams.engine.windows import Windows
 
@@ -49,17 +48,8 @@ class MergeState(msgspec.Struct, array_like=True):
     apart: list[tuple[int, int]]
 
 
-class Found(NamedTuple):
-    """A cell as it is asked for: its window (epoch ms), what is in it, and whether the window is closed."""
-
-    start: int
-    end: int
-    result: Any
-    final: bool
-
-
-class Merge(Stage):
-    """The merging stage of one output partition: it owns the keys that `partials.owner` gives to that partition.
+class Merge(Merging):
+    """Stage two of windows that are aligned.
 
     A window is closed when it starts before `_open_from`. Its cells stay until no source partition can deliver an event
     for it any more (the merged horizon), so that a late event revises the final result.
@@ -68,10 +58,8 @@ class Merge(Stage):
     def __init__(
         self, job: Windowed, windows: Windows, table: Table, partition: int, sources: int, outputs: int, now: int
     ) -> None:
-        self._job, self._windows, self._partition, self._outputs = job, windows, partition, outputs
-        self._marks = MergedWatermarks(sources)
-        self._backlogs = [0] * sources  # of the source partitions, in ms, when they were last heard of
-        self._table = table
+        super().__init__(job, partition, sources, outputs)
+        self._windows, self._table = windows, table
         self._dirty: defaultdict[int, set[Key]] = defaultdict(set)
         self._in_flight: Mapping[int, set[Key]] = {}  # what was dirty when the last flush began, until it is committed
         self._touched: set[int] = (
@@ -82,27 +70,20 @@ class Merge(Stage):
         self._announced_from: int | None = None  # from here to _open_from every window was announced closed
         self._announced_apart = WindowRuns(windows.advance)  # earlier ones that were: closed before heard of, for one
         self._first_offset: dict[int, int] = {}  # window start to the changelog offset its cells begin at, or earlier
-        self._counted, self._born, self._through = 0, now, -1
-        self._news = self._unsaid = False
+        self._born, self._through = now, -1
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
             self._table.restore(None)
             return
         state = read_metadata(metadata, MergeState)
-        if len(state.watermarks) != len(self._marks.watermarks):
-            raise PartitionsChangedError(self._job.source.name, len(state.watermarks), len(self._marks.watermarks))
-        if state.outputs != self._outputs:
-            raise PartitionsChangedError(self._job.partials.name, state.outputs, self._outputs)
-        self._marks.watermarks, self._marks.horizons = state.watermarks, state.horizons
+        self._take_up(state)
         self._open_from, self._announced_from = state.open_from, state.announced_from
-        self._counted, self._born, self._through = state.counted, state.born, state.through
+        self._born, self._through = state.born, state.through
         named = WindowRuns(self._windows.advance)
         named.unpack(state.named, state.open_from or 0)
         self._named = set(named)
         self._announced_apart.unpack(state.apart, state.announced_from or 0)
-        self.restore_from = state.restore_from
-
         if self._table.restore(metadata) and state.restore_from is not None:
             self.restore_from = None
             self._first_offset = dict.fromkeys(self._table.windows(), state.restore_from)
@@ -119,31 +100,13 @@ class Merge(Stage):
         table.restored()
         return sum(len(table.cells(window)) for window in table.windows())
 
-    def process(self, records: Sequence[Record]) -> None:
-        """Merges partials in offset order."""
-        table, dirty, merge_into = self._table, self._dirty, self._job.aggregation.merge_into
-        for record in records:
-            partial = decode(record.value())  # type: ignore[arg-type]  # written by stage one, never without a value
-            if partial.sources != len(self._marks.watermarks):
-                raise PartitionsChangedError(self._job.source.name, len(self._marks.watermarks), partial.sources)
-            self._marks.heard(partial.source, partial.watermark, partial.horizon)
-            self._backlogs[partial.source] = partial.backlog
-            self._news = self._news or bool(partial.cells)
-            self._unsaid, self._through = True, record.offset()
-            self._touched.update(partial.windows)
-            self._named.update(partial.windows)
-            self._counted += partial.events
-            for window, keys, plain in partial.cells:
-                dirty[window].update(keys)
-                merge_into(table.fetched(window, keys), keys, plain)
-
-    @property
-    def upstream(self) -> float:
-        return max(self._backlogs) / 1000
-
-    def caught_up(self, elapsed_ms: int, others: int | None) -> None:
-        """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""
-        self._news = self._news or self._unsaid
+    def _merge(self, partial: Partial, offset: int) -> None:
+        self._through = offset
+        self._touched.update(partial.windows)
+        self._named.update(partial.windows)
+        for window, keys, plain in partial.cells:
+            self._dirty[window].update(keys)
+            self._job.aggregation.merge_into(self._table.fetched(window, keys), keys, plain)
 
     def take(self, changelog_end: int) -> Batch | None:
         bulks, closings = self._close(changelog_end)
@@ -184,11 +147,6 @@ class Merge(Stage):
     def pending(self, key: Key) -> bool:
         """Whether something of the key's is not committed yet."""
         return any(key in keys for dirty in (self._dirty, self._in_flight) for keys in dirty.values())
-
-    @property
-    def watermark(self) -> int | None:
-        """How far event time has come in this table."""
-        return self._marks.watermark
 
     def _close(self, changelog_end: int) -> tuple[list[Bulk], list[Produce]]:
         """Dirty cells, and of the windows that close now all cells, and that they are closed."""

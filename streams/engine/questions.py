@@ -10,7 +10,7 @@ from schemas.errors import WeirError
 from schemas.times import from_rfc3339, to_rfc3339
 from streams.engine.aggregation import Key
 from streams.engine.keyed import Keyed
-from streams.engine.merge import Found
+from streams.engine.merging import Found
 from streams.engine.windowed import Windowed
 
 

@@ -15,7 +15,7 @@ import msgspec
 from schemas.dead_letters import REPLAYED_FROM, Headers
 from schemas.topic import MIB
 from streams.engine.aside import KEPT_KEY
-from streams.engine.errors import PartitionsChangedError
+from streams.engine.errors import unchanged
 from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.records import FRAME, Batch, Produce, Record, Stage, largest
 from streams.engine.source import CHUNK, KEY, KeyedReader, Source, SourceState
@@ -87,10 +87,8 @@ class Route(Stage):
         if metadata is None:
             return
         state = read_metadata(metadata, RouteState)
-        if state.sources != self._sources:
-            raise PartitionsChangedError(self._job.source.name, state.sources, self._sources)
-        if state.outputs != self._outputs:
-            raise PartitionsChangedError(self._topic.name, state.outputs, self._outputs)
+        unchanged(self._job.source, state.sources, self._sources)
+        unchanged(self._topic, state.outputs, self._outputs)
         self._source.restore(state.source)
         self._news = False
 

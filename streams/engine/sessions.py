@@ -5,19 +5,17 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from streams.engine.aggregation import Key
-from streams.engine.errors import PartitionsChangedError
-from streams.engine.merge import Found
+from streams.engine.merging import Found, Merging
 from streams.engine.metadata import read_metadata, write_metadata
-from streams.engine.partials import decode
-from streams.engine.records import Batch, Bulk, Record, Stage
+from streams.engine.partials import Partial
+from streams.engine.records import Batch, Bulk, Record
 from streams.engine.rows import cell_key, state_bytes
-from streams.engine.watermarks import MergedWatermarks
 from streams.engine.windows import SessionWindows
 
 if TYPE_CHECKING:
@@ -49,18 +47,17 @@ class Session:
         self.start, self.end, self.state, self.kept, self.said = start, end, state, kept, said
 
 
-class MergeSessions(Stage):
-    """The merging stage of one output partition. A session that grows into another, and so takes its start, leaves a
-    tombstone where the other one was.
+class MergeSessions(Merging):
+    """Stage two of sessions. One that grows into another, and so takes its start, leaves a tombstone where the other
+    one was.
 
     A session is closed once the merged watermark has passed its end by the gap and the grace. It stays until no source
     partition can deliver an event that would touch it, so that a late event revises it.
     """
 
     def __init__(self, job: Windowed, windows: SessionWindows, partition: int, sources: int, outputs: int) -> None:
-        self._job, self._windows, self._partition, self._outputs = job, windows, partition, outputs
-        self._marks = MergedWatermarks(sources)
-        self._backlogs = [0] * sources  # of the source partitions, in ms, when they were last heard of
+        super().__init__(job, partition, sources, outputs)
+        self._windows = windows
         self._sessions: dict[Key, list[Session]] = {}  # each key's, in order
         self._dirty: set[Key] = set()
         self._in_flight: set[Key] = set()
@@ -69,19 +66,10 @@ class MergeSessions(Stage):
         self._open: list[tuple[int, Key]] = []  # a heap of (end, key): open when last changed
         self._closed: list[tuple[int, Key]] = []  # the same of closed ones
         self._places: deque[tuple[int, int]] = deque()  # (changelog offset or earlier, the last end written there)
-        self._counted = 0
-        self._news = self._unsaid = False
 
     def restore(self, metadata: str | None) -> None:
-        if metadata is None:
-            return
-        state = read_metadata(metadata, SessionState)
-        if len(state.watermarks) != len(self._marks.watermarks):
-            raise PartitionsChangedError(self._job.source.name, len(state.watermarks), len(self._marks.watermarks))
-        if state.outputs != self._outputs:
-            raise PartitionsChangedError(self._job.partials.name, state.outputs, self._outputs)
-        self._marks.watermarks, self._marks.horizons = state.watermarks, state.horizons
-        self._counted, self.restore_from = state.counted, state.restore_from
+        if metadata is not None:
+            self._take_up(read_metadata(metadata, SessionState))
 
     def restore_cells(self, records: Iterable[Record]) -> int:
         """The latest of a key and start is the session; a tombstone ends one."""
@@ -103,22 +91,12 @@ class MergeSessions(Stage):
                     heapq.heappush(self._closed if session.end < open_from else self._open, (session.end, key))
         return sum(map(len, self._sessions.values()))
 
-    def process(self, records: Sequence[Record]) -> None:
-        """Merges partials in offset order."""
+    def _merge(self, partial: Partial, offset: int) -> None:
         load = self._job.aggregation.load
-        for record in records:
-            partial = decode(record.value())  # type: ignore[arg-type]  # written by stage one, never without a value
-            if partial.sources != len(self._marks.watermarks):
-                raise PartitionsChangedError(self._job.source.name, len(self._marks.watermarks), partial.sources)
-            self._marks.heard(partial.source, partial.watermark, partial.horizon)
-            self._backlogs[partial.source] = partial.backlog
-            self._news = self._news or bool(partial.cells)
-            self._unsaid = True
-            self._counted += partial.events
-            for _, keys, lists in partial.cells:
-                for key, sessions in zip(keys, lists, strict=True):
-                    for start, end, plain in sessions:
-                        self._add(key, Session(start, end, load(plain)))
+        for _, keys, lists in partial.cells:
+            for key, sessions in zip(keys, lists, strict=True):
+                for start, end, plain in sessions:
+                    self._add(key, Session(start, end, load(plain)))
 
     def _add(self, key: Key, new: Session) -> None:
         """Puts a session to the key's, as one with those that it touches."""
@@ -143,14 +121,6 @@ class MergeSessions(Stage):
         own[begin:end] = [whole]
         changed.add(whole.start)
         heapq.heappush(self._open, (whole.end, key))
-
-    @property
-    def upstream(self) -> float:
-        return max(self._backlogs) / 1000
-
-    def caught_up(self, elapsed_ms: int, others: int | None) -> None:
-        """Event time comes with the partials alone; offsets of those without cells are committed when it is quiet."""
-        self._news = self._news or self._unsaid
 
     def take(self, changelog_end: int) -> Batch | None:
         open_from = self._open_from()
@@ -179,11 +149,6 @@ class MergeSessions(Stage):
     def pending(self, key: Key) -> bool:
         """Whether something of the key's is not committed yet."""
         return key in self._dirty or key in self._in_flight
-
-    @property
-    def watermark(self) -> int | None:
-        """How far event time has come in this table."""
-        return self._marks.watermark
 
     def _open_from(self) -> int:
         watermark = self._marks.watermark

@@ -16,7 +16,7 @@ from infra.worker_directory import Member, client_id
 from schemas.topics import COMMUNICATIONS, LINK_COUNTS, LINKS_PARTIALS
 from streams import links
 from streams.api import TumblingWindows, Windowed
-from streams.engine.merge import Found
+from streams.engine.merging import Found
 from streams.engine.questions import BadRequestError, Question, check, chosen, parse, shown
 
 

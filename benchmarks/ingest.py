@@ -2,12 +2,12 @@
 
     python -m benchmarks.ingest [--events 100] [--connections 16] [--seconds 8] [--rounds 3] [--servers echo …]
 
-Needs a running Kafka (`WEIR_KAFKA`, or the embedded one of `weir up --only kafka`); writes to topics of its own, which
-it deletes. Every request is an array of `--events` events that were never sent before, and each connection sends the
-next one when the last is answered. The echo reads a body and answers with it. `monitoring` and `metrics` answer 202
-once Kafka has all (acks=all, idempotent); of `metrics` the events of a request share records. The driver is a process
-of its own; it, the server and Kafka share the machine's cores, so the server's CPU is given, too. One line of JSON at
-the end; the median round counts.
+Uses the Kafka of `WEIR_KAFKA`, or starts an embedded one; writes to topics of its own, which it deletes. Every request
+is an array of `--events` events that were never sent before, and each connection sends the next one when the last is
+answered. The echo reads a body and answers with it. `monitoring` and `metrics` answer 202 once Kafka has all (acks=all,
+idempotent); of `metrics` the events of a request share records. The driver is a process of its own; it, the server and
+Kafka share the machine's cores, so the server's CPU is given, too. One line of JSON at the end; the median round
+counts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import psutil
 from aiohttp import web
 
-from benchmarks.bench import delete_topics
+from benchmarks import bench
 from infra.config import Config, load
 from producers.ingest import METRICS, MONITORING, Ingest, Intake
 
@@ -51,7 +51,7 @@ async def serve(name: str, config: Config) -> None:
         app.add_routes(ingest.routes())
         await ingest.open()
         work = asyncio.ensure_future(ingest.work())
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)
@@ -188,14 +188,12 @@ def main() -> None:
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=SERVERS)
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     a = parser.parse_args()
-    config = load(os.environ)
     if a.serve:
-        asyncio.run(serve(a.serve, config))
+        asyncio.run(serve(a.serve, load(os.environ)))
         return
-    prefix = f"bench-{uuid.uuid4().hex[:8]}-"
-    environ = dict(os.environ) | {"WEIR_TOPIC_PREFIX": prefix}
     rounds: dict[str, list[Round]] = {name: [] for name in a.servers}
-    try:
+    with bench.kafka() as config:
+        environ = dict(os.environ) | {"WEIR_KAFKA": config.bootstrap, "WEIR_TOPIC_PREFIX": config.topic_prefix}
         for _ in range(a.rounds):
             for name in a.servers:
                 with server(name, environ) as (port, pid):
@@ -203,8 +201,6 @@ def main() -> None:
                 r = rounds[name][-1]
                 print(f"{name:10} {r.events_per_s:10,.0f} events/s   p50 {r.p50_ms:6.1f} ms   p99 {r.p99_ms:6.1f} ms   "
                       f"{r.cpu:4.2f} cores, {r.events_per_s / r.cpu:9,.0f} events/CPU-s", flush=True)  # fmt: skip
-    finally:
-        delete_topics(config, lambda topic: topic.startswith(prefix))
     middle = {name: sorted(made, key=lambda r: r.events_per_s)[len(made) // 2] for name, made in rounds.items()}
     print(json.dumps({
         "events_per_s": {name: round(r.events_per_s) for name, r in middle.items()},

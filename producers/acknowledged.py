@@ -23,8 +23,10 @@ PATIENCE = 2.0
 _LOOK, _RARE_LOOK = 0.002, 0.05
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
-#: Told what became of one record: None where Kafka has it, else why not.
-Fate = Callable[[WeirError | None], None]
+#: Told what became of one record: None where Kafka has it, else why not. The record comes with it where it was sent.
+Fate = Callable[[WeirError | None, Message | None], None]
+#: The same as the driver calls it.
+Delivered = Callable[[KafkaError | None, Message], None]
 
 
 class AcknowledgedProducer:
@@ -50,12 +52,26 @@ class AcknowledgedProducer:
         """How many records have no fate yet."""
         return len(self._producer)
 
+    def telling(self, fate: Fate) -> Delivered:
+        """What `send` is given to have `fate` called; the same may do for many records.
+
+        `fate` is not called where nothing can be written any more, nor for what `flush` gives up.
+        """
+
+        def delivered(error: KafkaError | None, record: Message) -> None:
+            if error is None:
+                fate(None, record)
+            elif not self._is_over(error):
+                fate(kafka.translate(error), record)
+
+        return delivered
+
     def send(
         self,
         topic: str,
         value: bytes,
         key: bytes | None,
-        fate: Fate,
+        delivered: Delivered,
         *,
         partition: int = -1,
         timestamp: int = 0,
@@ -63,16 +79,8 @@ class AcknowledgedProducer:
     ) -> bool:
         """Takes one record; False where the queue has no room for it. `timestamp` in epoch milliseconds, 0: now.
 
-        `fate` is called later, or right away where this one cannot be sent. It is not called where nothing can be
-        written any more, nor for what `flush` gives up.
+        Raises WeirError where this one cannot be sent.
         """
-
-        def delivered(error: KafkaError | None, record: Message) -> None:
-            if error is None:
-                fate(None)
-            else:
-                self._refused(error, fate)
-
         try:
             if headers:
                 self._producer.produce(topic, value, key, partition, delivered, timestamp=timestamp, headers=[*headers])
@@ -81,8 +89,9 @@ class AcknowledgedProducer:
         except BufferError:
             return False
         except KafkaException as e:
-            self._refused(e.args[0], fate)
-            return True
+            if self._is_over(e.args[0]):
+                return True
+            raise kafka.translate(e) from e
         self._sent += 1
         if self._timer is None:
             self._all_settled.clear()
@@ -103,15 +112,16 @@ class AcknowledgedProducer:
         self._producer.flush(0)
         return left
 
-    def _refused(self, error: KafkaError, fate: Fate) -> None:
+    def _is_over(self, error: KafkaError) -> bool:
+        """Whether it is not about the record: it was given up, or nothing can be written any more."""
         if error.code() in _PURGED:
-            return
-        if error.fatal() or error.code() == KafkaError._FATAL:
-            if not self.failed.done():
-                self.failed.set_exception(WeirError(f"nothing can be written any more: {kafka.translate(error)}"))
-                self._all_settled.set()
-            return
-        fate(kafka.translate(error))
+            return True
+        if not error.fatal() and error.code() != KafkaError._FATAL:
+            return False
+        if not self.failed.done():
+            self.failed.set_exception(WeirError(f"nothing can be written any more: {kafka.translate(error)}"))
+            self._all_settled.set()
+        return True
 
     def _turn(self) -> None:
         """Tells what is known by now, and looks again as long as something waits."""

@@ -83,7 +83,7 @@ class BroadcastWriter:
         """Takes one message. `fate` is called later, in the order of one partition's messages, or right away with
         why this one cannot be taken."""
         if len(data) + len(key or b"") + _OVERHEAD > self.limit:
-            fate(WeirError(f"the message has {len(data)} bytes, which is more than topic {self._topic} takes"))
+            fate(WeirError(f"the message has {len(data)} bytes, which is more than topic {self._topic} takes"), None)
         elif self._backlog or not self._produce(partition, key, data, binary, fate):
             self._backlog.append((partition, key, data, binary, fate))
             if not self.is_held:  # now, and not at the next turn: every other sender may have sent as much by then
@@ -98,8 +98,12 @@ class BroadcastWriter:
 
     def _produce(self, partition: int, key: bytes | None, data: bytes, binary: bool, fate: Fate) -> bool:
         """Whether the queue had room."""
-        headers = _BINARY if binary else None
-        return self._records.send(self._topic, data, key, fate, partition=partition, headers=headers)
+        delivered, headers = self._records.telling(fate), _BINARY if binary else None
+        try:
+            return self._records.send(self._topic, data, key, delivered, partition=partition, headers=headers)
+        except WeirError as e:
+            fate(e, None)
+            return True
 
     def _turn(self) -> None:
         """Sends on what had no room, and tells the owner."""

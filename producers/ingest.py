@@ -101,14 +101,14 @@ class Ingest:
         """`starting` until Kafka answered once, `waiting` while it does not answer, else `running`."""
         if not self._ready:
             return "starting"
-        return "waiting" if self._writer.away else "running"
+        return "waiting" if self._writer.flight.away else "running"
 
     def facts(self) -> dict[str, int]:
         """Figures for the status file and /health: `accepted`, `duplicates`, `refused`, `unknown`, `ignored_fields` so
         far, `in_flight_bytes`, and `sockets`, the WebSockets that are open."""
         said = {name: self._writer.counts[name] for name in COUNTED}
         return said | {
-            "in_flight_bytes": self._writer.in_flight,
+            "in_flight_bytes": self._writer.flight.size,
             "sockets": self._sockets.count if self._sockets else 0,
         }
 

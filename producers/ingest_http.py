@@ -97,7 +97,7 @@ class HttpIngest:
                 async for chunk in request.content.iter_any():
                     chunks.append(chunk)
                     size += len(chunk)
-                    self._writer.hold(len(chunk))
+                    self._writer.flight.hold(len(chunk))
                     if size > self._most:
                         raise self._too_long()
                     self._room_for(0, size)
@@ -109,13 +109,13 @@ class HttpIngest:
             raise RefusedError(400, "the body did not come whole", {"Connection": "close"}) from e
         finally:
             self._reading.discard(patience)
-            self._writer.hold(-size)
+            self._writer.flight.hold(-size)
         return b"".join(chunks)
 
     def _room_for(self, more: int, own: int) -> None:
-        if self._writer.fits(more, own):
+        if self._writer.flight.fits(more, own):
             return
-        if self._writer.away:
+        if self._writer.flight.away:
             raise RefusedError(503, "Kafka does not answer", AGAIN)
         raise RefusedError(429, "too much waits for Kafka already", AGAIN)
 

@@ -21,7 +21,7 @@ from schemas.times import readable
 MAX_ELEMENT = 128 << 10
 
 
-#: An event for Kafka: its place among the request's, its bytes, its record's key.
+#: An event for Kafka: its place among the request's, its bytes, its record's key (the id).
 Fit = tuple[int, bytes, bytes | None]
 
 
@@ -98,7 +98,7 @@ class Judge:
         fit: list[Fit] = []
         verdicts, places, known = judged.verdicts, judged.places, self._known or ()
         strict, topic_check, check = self._strict, self._topic_check, self._check
-        time, id_of, key_of = self._intake.time, self._intake.id_of, self._intake.topic.key_of
+        time, id_of = self._intake.time, self._intake.id_of
         latest = now + self._max_skew
         for place, raw in enumerate(raws, len(verdicts)):
             try:
@@ -131,7 +131,7 @@ class Judge:
                 verdicts.append(IdVerdict(id_, DUPLICATE))
             else:
                 verdicts.append(IdVerdict(id_, UNKNOWN))
-                fit.append((place, bytes(raw), key_of(event) if key_of else None))
+                fit.append((place, bytes(raw), id_.encode()))
         return fit
 
     def _decoded(self, raw: msgspec.Raw | bytes, judged: Judged) -> Any:

@@ -112,7 +112,7 @@ class WebSocketIngest:
         async for message in socket:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 await slots.acquire()
-                await self._writer.room(len(message.data))
+                await self._writer.flight.room(len(message.data))
                 answers.put_nowait(asyncio.create_task(self._take(message.data)))
                 await asyncio.sleep(0)  # it is judged and written before the next one is looked at
 

@@ -193,7 +193,7 @@ class Sender:
         """Hands it to Kafka."""
         self._received = number = self._received + 1
 
-        def fate(error: WeirError | None) -> None:
+        def fate(error: WeirError | None, _: object) -> None:
             if error is not None:
                 self._refuse(number, str(error))
             else:

@@ -100,6 +100,19 @@ def test_a_subscriber_gets_what_is_sent_after_it_joined_byte_for_byte(
     run(main())
 
 
+def test_broadcasters_side_by_side_each_have_everything(config: Config, sender: Sender) -> None:
+    messages = [f"{n:04}" for n in range(300)]
+
+    async def main() -> None:
+        async with broadcasting(config) as one, broadcasting(config) as other:
+            clients = [await running.subscribe() for running in (one, other)]
+            sender.send(*messages)
+            for client in clients:
+                assert await client.texts(len(messages)) == messages
+
+    run(main())
+
+
 def test_a_channel_is_a_subscribers_own_and_without_one_it_gets_all(config: Config, sender: Sender) -> None:
     async def main() -> None:
         async with broadcasting(config) as running:

@@ -14,6 +14,7 @@ import pytest
 
 from infra.errors import PortTakenError
 from infra.websocket import Handler, Limits, Refusal, Request, Route, WebSocketServer
+from infra.websocket.limits import ConnectionCounts
 from websocket_echo import Echo
 
 Make = Callable[[Request], Handler | Refusal]
@@ -180,10 +181,14 @@ async def half_open(server: WebSocketServer, of: str, count: int) -> AsyncIterat
     answers: list[bytes] = []
 
     async def hang() -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            raw = await Raw.connect(server, HANDSHAKE[:-2], of)
-            with contextlib.closing(raw.writer):
-                answers.append(await raw.reader.read())
+            with socket.socket() as connected:  # which is closed however this ends
+                connected.setblocking(False)
+                connected.bind((of, 0))
+                await loop.sock_connect(connected, ("127.0.0.1", server.port))
+                await loop.sock_sendall(connected, HANDSHAKE[:-2])
+                answers.append(await loop.sock_recv(connected, 4096))
 
     hanging = [asyncio.create_task(hang()) for _ in range(count)]
     try:
@@ -198,11 +203,11 @@ async def half_open(server: WebSocketServer, of: str, count: int) -> AsyncIterat
 def test_however_many_handshakes_are_half_open_others_get_in(of: str) -> None:
     async def main() -> None:
         async with (
-            serving(Limits(handshakes=50, crowded=0.05, handshake=3_600)) as server,
-            half_open(server, "127.0.0.2", 200) as answers,
+            serving(Limits(handshakes=50, handshake=3_600)) as server,
+            half_open(server, "127.0.0.2", 80) as answers,
         ):
             await until(lambda: answers)
-            real = [await Raw.connect(server, of=of) for _ in range(5)]
+            real = await asyncio.gather(*(Raw.connect(server, of=of) for _ in range(5)))
             assert len(server) == 5
             assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
             for raw in real:
@@ -270,6 +275,43 @@ def test_there_are_only_so_many_connections(limits: Limits) -> None:
             fourth = await Raw.connect(server)
             for raw in (second, third, fourth):
                 raw.writer.close()
+
+    run(main())
+
+
+def test_servers_of_one_process_share_the_places() -> None:
+    async def main() -> None:
+        limits = Limits(connections=3)
+        counts = ConnectionCounts(limits)
+        servers = [WebSocketServer([Route("/websocket", lambda r: Echo())], limits, counts) for _ in range(2)]
+        for server in servers:
+            await server.start("127.0.0.1", 0)
+        there = [await Raw.connect(servers[at]) for at in (0, 1, 1)]
+        for server in servers:
+            refused = await Raw.connect(server, HANDSHAKE + b" ")
+            assert (await refused.reader.read()).startswith(b"HTTP/1.1 503 ")
+            refused.writer.close()
+        there[0].writer.close()
+        await until(lambda: counts.total == 2)
+        there[0] = await Raw.connect(servers[1])
+        for raw in there:
+            raw.writer.close()
+        for server in servers:
+            await server.stop()
+
+    run(main())
+
+
+def test_compression_is_not_agreed_to() -> None:
+    async def main() -> None:
+        async with serving() as server:
+            offer = HANDSHAKE.replace(b"Host: x", b"Host: x\r\nSec-WebSocket-Extensions: permessage-deflate")
+            raw = await Raw.connect(server, offer)
+            answer = await raw.reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            assert b"extensions" not in answer.lower()
+            raw.writer.write(masked(0x40 | 1, b"compressed"))
+            assert (await raw.end())[0] == 1002
 
     run(main())
 

@@ -47,7 +47,8 @@ class HttpIngest:
         self.is_open = False
         now = asyncio.get_running_loop().time()
         for patience in self._reading:
-            patience.reschedule(now)
+            if not patience.expired():
+                patience.reschedule(now)
 
     async def _post(self, request: web.Request) -> web.Response:
         try:

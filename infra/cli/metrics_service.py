@@ -48,7 +48,7 @@ class Metrics:
         app = web.Application()
         api = AggregatesApi(self._view, self._answers)
         app.add_routes([*self._ingest.routes(), *api.routes(), web.get("/health", self._health)])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN, auto_decompress=False)
         tasks: list[asyncio.Task[None]] = []
         self._status.set("starting")
         try:

@@ -38,7 +38,7 @@ _MOST = 8
 #: So many revisions are taken in before others get their turn.
 _TURN = 50
 #: After so many revisions, if not a minute, minutes that are old are folded.
-_FOLD = 5_000
+_FOLD = 10_000
 #: So many answers are made at once for those who wait, and so many may be waited for.
 _AT_ONCE, _WAITING = 2, 64
 #: Which part of the types is merged ahead of time, each time.
@@ -171,13 +171,20 @@ class Answers:
                 self._taken += len(revisions)
 
     def _fold(self) -> None:
-        """Folds what is old, once a minute, and while much is taken in."""
+        """Once a minute, folds what is old, and merges ahead of questions; while much is taken in, folds more often."""
         now = self._clock()
-        if now // MINUTE != self._folded_in or self._taken >= self._folded_at + _FOLD:
-            self._folded_in, self._folded_at = now // MINUTE, self._taken
-            for event_type in self._minutes.types():
+        much, minute = self._taken >= self._folded_at + _FOLD, now // MINUTE
+        if not much and minute == self._folded_in:
+            return
+        self._folded_at = self._taken
+        for event_type in self._minutes.types():
+            with self._lock:
+                self._minutes.tidy(event_type, now)
+            if not much:
                 with self._lock:
-                    self._minutes.tidy(event_type, now)
+                    self._minutes.prepare(event_type, now)
+        if not much:
+            self._folded_in = minute
 
     def _refresh(self, now: float) -> None:
         """Makes anew what was asked for lately, and forgets the rest."""

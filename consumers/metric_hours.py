@@ -99,6 +99,12 @@ class Hour:
             cell = merged([block.cell for block in blocks], small=True)
             self.blocks = [Block(self.start, self.start + HOUR, cell, _pack(rows))]
 
+    def prepare(self, before: int) -> None:
+        """Merges ten minutes by ten, as far as they are before minute `before`."""
+        for start in {minute - minute % TEN for minute in self._minutes}:
+            if start + TEN <= before:
+                self._ten(start)
+
     def cells(self, first: int, end: int, share: float = 0.5) -> Iterator[Cell]:
         """Cells that together are the minutes `first` to before `end`.
 

@@ -147,6 +147,12 @@ class MetricMinutes:
         if not own.hours:
             del self._types[event_type]
 
+    def prepare(self, event_type: str, now_ms: int) -> None:
+        """Merges what questions about any number of minutes will want merged, as far as it will hardly change."""
+        own = self._types.get(event_type)
+        for hour in () if own is None else list(own.hours.values()):
+            hour.prepare(now_ms // MINUTE - 1)
+
     def size(self, event_type: str) -> int:
         """The bytes that a type's sketches take."""
         own = self._types.get(event_type)

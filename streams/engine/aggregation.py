@@ -17,6 +17,27 @@ from streams.engine.aggregates import Aggregate, Distinct
 Key = tuple[str, ...]
 Row = tuple[Any, ...]
 
+#: So many parts of keys are held at most, so that each is there once.
+TEXTS = 1 << 16
+
+
+class _Texts(dict[str, str]):
+    """Parts of keys, each there once: a table has the same ones in many keys and windows, and each came on its own."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= TEXTS:
+            self.clear()
+        self[text] = text
+        return text
+
+
+_text = _Texts().__getitem__
+
+
+def shared(key: Key) -> Key:
+    """A key as a table keeps it."""
+    return tuple(map(_text, key))
+
 
 class Aggregation(Protocol):
     """What a windowed job computes per cell. `size`: how many bytes a plain state takes at most. All rows have the same
@@ -75,7 +96,11 @@ class Counts:
     def merge_into(self, cells: MutableMapping[Key, int], keys: Sequence[Key], plain: Sequence[int]) -> None:
         get = cells.get
         for key, count in zip(keys, plain, strict=True):
-            cells[key] = get(key, 0) + count
+            before = get(key)
+            if before is None:
+                cells[shared(key)] = count
+            else:
+                cells[key] = before + count
 
     def merge(self, a: int, b: int) -> int:
         return a + b
@@ -132,7 +157,10 @@ class Several:
     def merge_into(self, cells: MutableMapping[Key, Any], keys: Sequence[Key], plain: Sequence[Any]) -> None:
         for key, one in zip(keys, plain, strict=True):
             before, state = cells.get(key), self.load(one)
-            cells[key] = state if before is None else self.merge(before, state)
+            if before is None:
+                cells[shared(key)] = state
+            else:
+                cells[key] = self.merge(before, state)
 
     def merge(self, a: list[Any], b: list[Any]) -> list[Any]:
         merged = (one.merge(x, y) for one, x, y in zip(self._aggregates, a[1:], b[1:], strict=True))

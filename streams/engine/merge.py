@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from streams.engine.aggregation import Key
+from streams.engine.aggregation import Key, shared
 from streams.engine.merging import Found, Merging
 from streams.engine.metadata import read_metadata, write_metadata
 from streams.engine.partials import Partial
@@ -62,9 +62,7 @@ class Merge(Merging):
         self._windows, self._table = windows, table
         self._dirty: defaultdict[int, set[Key]] = defaultdict(set)
         self._in_flight: Mapping[int, set[Key]] = {}  # what was dirty when the last flush began, until it is committed
-        self._touched: set[int] = (
-            set()
-        )  # windows that some output partition got its first cells for since the last flush
+        self._touched: set[int] = set()  # windows that some partition got its first cells for since the last flush
         self._named: set[int] = set()  # open windows that some output partition has cells for
         self._open_from: int | None = None  # before the first closing: the start of the earliest window heard of
         self._announced_from: int | None = None  # from here to _open_from every window was announced closed
@@ -96,7 +94,7 @@ class Merge(Merging):
             start, _, key, plain = read(record)
             if start + size > gone:
                 self._first_offset.setdefault(start, record.offset())
-                table.cells(start)[key] = load(plain)
+                table.cells(start)[shared(key)] = load(plain)
         table.restored()
         return sum(len(table.cells(window)) for window in table.windows())
 

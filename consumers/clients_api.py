@@ -45,7 +45,8 @@ class ClientsApi:
             return unavailable(lag)
         found, more = self._view.store.clients(after, limit)
         body: dict[str, object] = {"lag": lag, "clients": [{"client_id": name, "keys": keys} for name, keys in found]}
-        return _linked(_json(200, body | {"next": next} if (next := _next(found, more)) else body), request, next)
+        rest = cursor_text(found[-1][0]) if more else None
+        return _linked(_json(200, body if rest is None else body | {"next": rest}), request, rest)
 
     async def _dump(self, request: web.Request) -> web.Response:
         try:
@@ -59,9 +60,9 @@ class ClientsApi:
             if not self._view.is_whole:
                 return unavailable(lag)
             return _json(404, {"error": {"reason": "nobody has heard of this client"}, "lag": lag})
-        next = None if page.next is None else cursor_text(page.next)
-        body = await _in_turns(_written(client_id, lag, page, next))
-        return _linked(web.Response(body=body, content_type="application/json"), request, next)
+        rest = None if page.next is None else cursor_text(page.next)
+        body = await _in_turns(_written(client_id, lag, page, rest))
+        return _linked(web.Response(body=body, content_type="application/json"), request, rest)
 
 
 def unavailable(lag: Lag) -> web.Response:
@@ -72,10 +73,10 @@ def unavailable(lag: Lag) -> web.Response:
     return response
 
 
-def _written(client_id: str, lag: Lag, page: Page, next: str | None) -> Iterator[bytes]:
+def _written(client_id: str, lag: Lag, page: Page, rest: str | None) -> Iterator[bytes]:
     yield b'{"client_id":%b,"lag":%b,"data":' % (msgspec.json.encode(client_id), msgspec.json.encode(lag))
     yield from page.pieces()
-    yield b"}" if next is None else b',"next":%b}' % msgspec.json.encode(next)
+    yield b"}" if rest is None else b',"next":%b}' % msgspec.json.encode(rest)
 
 
 async def _in_turns(pieces: Iterator[bytes]) -> bytes:
@@ -89,15 +90,11 @@ async def _in_turns(pieces: Iterator[bytes]) -> bytes:
     return b"".join(body)
 
 
-def _next(found: list[tuple[str, int]], more: bool) -> str | None:
-    return cursor_text(found[-1][0]) if more else None
-
-
-def _linked(response: web.Response, request: web.Request, next: str | None) -> web.Response:
-    """The response with the address of the rest."""
-    if next is not None:
-        rest = request.rel_url.update_query({"cursor": next})
-        response.headers["Link"] = f'<{rest}>; rel="next"'
+def _linked(response: web.Response, request: web.Request, rest: str | None) -> web.Response:
+    """The response with the address of the rest, which begins at that cursor."""
+    if rest is not None:
+        address = request.rel_url.update_query({"cursor": rest})
+        response.headers["Link"] = f'<{address}>; rel="next"'
     return response
 
 

@@ -240,14 +240,21 @@ def test_a_client_that_nobody_heard_of_is_a_404_and_an_unknown_path_too(running:
 def test_what_is_written_in_a_transaction_is_seen_once_it_is_committed(environ: dict[str, str], made: Config) -> None:
     producer = clients.producer(made, **{"transactional.id": made.topic("test")})
     producer.init_transactions(30)
-    with monitoring(environ, made) as (api, _):
-        for outcome, n in (("abort", 0), ("commit", 1)):
-            producer.begin_transaction()
-            write(made, event("a", "cpu", n), producer=producer)
-            assert api.client("a").status == 404
-            getattr(producer, f"{outcome}_transaction")(30)
+    with monitoring(environ, made) as (api, service):
+        producer.begin_transaction()
+        write(made, event("a", "cpu", 1), producer=producer)
+        assert api.client("a").status == 404
+        producer.commit_transaction(30)
         until(lambda: api.ids("a", "cpu") == ["e1"])
+        producer.begin_transaction()
+        write(made, event("a", "cpu", 2), producer=producer)
         until(lambda: api.client("a").body["lag"] == {"records": 0, "ms": 0})
+        producer.abort_transaction(30)
+        write(made, event("b", "cpu", 3))
+        until(lambda: api.ids("b", "cpu") == ["e3"])
+        until(lambda: api.client("a").body["lag"] == {"records": 0, "ms": 0})
+        assert api.ids("a", "cpu") == ["e1"]
+        assert not any(b"view.begins_anew" in line for line in service.err)
 
 
 def test_a_record_that_no_job_writes_is_left_out_and_told(environ: dict[str, str], made: Config) -> None:
@@ -373,6 +380,7 @@ def test_it_starts_before_kafka_and_answers_from_memory_while_that_is_away(envir
             write(config, event("a", "cpu", 2))
             until(lambda: api.ids("a", "cpu") == ["e1", "e2"])
             until(api.is_healthy)
+            assert not any(b"view.begins_anew" in line for line in service.err)
             server.kill()
             until(lambda: api.get("/health").status == 503)
             assert ended(service) < 5

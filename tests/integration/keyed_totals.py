@@ -1,4 +1,4 @@
-"""A keyed job for a test, and a worker of it: `python keyed_totals.py direct|routed`."""
+"""A keyed job for a test, and a worker of it: `python keyed_totals.py direct|routed|few`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from streams.engine.worker import run
 
 #: How long after its event a timer is set, in ms.
 DELAY = 1000
+#: How many clients' accounts are kept at most where there are to be few.
+FEW = 8
 
 
 class Payment(msgspec.Struct, frozen=True):
@@ -57,10 +59,12 @@ def on_timer(ctx: Context[Account], name: str) -> None:
 
 
 def job(kind: str) -> Keyed[Payment, Account]:
-    """The job; "routed": its source is not partitioned by client."""
+    """The job; "routed": its source is not partitioned by client; "few": it keeps FEW accounts."""
+    most = {"ttl": 3_600_000, "capacity": FEW} if kind == "few" else {}
     return Keyed(
         name=f"accounts-{kind}", source=PAYMENTS, changelog=ACCOUNTS, state=Account, key=lambda payment: payment.client,
         process=process, on_timer=on_timer, outputs=(RECEIPTS,), repartition=ROUTED if kind == "routed" else None,
+        **most,
     )  # fmt: skip
 
 

@@ -166,21 +166,23 @@ class CatchUp:
     # From Kafka.
 
     async def _round(self) -> None:
-        """One read for the first that waits and all that lack about as much."""
+        """One search for where somebody starts; one read for the first that waits and all that lack about as much."""
         edges = await in_daemon(self._history.edges)
         check_partitions(self._memory, edges)
         self._behind = [follower for follower in self._behind if follower.connection.is_open]
-        older: dict[object, dict[int, int]] = {}
+        found: dict[object, dict[int, int]] = {}
+        placed: list[Follower] = []
+        unplaced: list[Follower] = []
         for follower in self._behind:
-            if follower.position is None:
-                try:
-                    await self._place(follower, edges, older)
-                except OffsetLostError as e:
-                    _log.warning("broadcaster.history_moved", error=str(e))
-                    return  # the next round sees where the topic begins now
-        waiting, self._behind = self._behind, []
+            try:
+                is_placed = follower.position is not None or await self._place(follower, edges, found)
+            except OffsetLostError as e:
+                _log.warning("broadcaster.history_moved", error=str(e))
+                return  # the next round sees where the topic begins now
+            (placed if is_placed else unplaced).append(follower)
+        self._behind = unplaced
         group: list[Follower] = []
-        for follower in waiting:
+        for follower in placed:
             if not follower.connection.is_open:
                 continue
             assert follower.position is not None
@@ -205,28 +207,35 @@ class CatchUp:
             self._behind += group
             raise
 
-    async def _place(self, follower: Follower, edges: Edges, known: dict[object, dict[int, int]]) -> None:
-        """Finds where a follower starts, and greets it. `known`: what was found for others in this round."""
+    async def _place(self, follower: Follower, edges: Edges, found: dict[object, dict[int, int]]) -> bool:
+        """Finds where a follower starts, and greets it. `found` is what was searched in this round, for others.
+
+        False where it would need another search: there is one in a round, or who asks for channels that hardly exist
+        would keep everybody else waiting.
+        """
         subscription = follower.subscription
         recovered = True
         if subscription.last is not None:
             partitions = subscription.partitions(len(edges))
-            start, found = self._memory.latest(subscription.wish.channel, partitions, subscription.last)
-            if missing := subscription.last - found:
+            start, there = self._memory.latest(subscription.wish.channel, partitions, subscription.last)
+            if missing := subscription.last - there:
                 low = {p: edges[p][0] for p in partitions}
                 before = {p: max(self._memory.first[p], low[p]) for p in partitions}
                 key = (subscription.wish.channel, missing, tuple(before.items()))
-                if key not in known:
-                    known[key] = await in_daemon(
+                if key not in found:
+                    if found:
+                        return False
+                    found[key] = await in_daemon(
                         partial(self._history.latest, subscription.wish, missing, before, low)
                     )  # fmt: skip
-                start |= {p: offset for p, offset in known[key].items() if offset < before[p]}
+                start |= {p: offset for p, offset in found[key].items() if offset < before[p]}
         else:
             start, recovered = start_of(subscription, edges)
             if not recovered:
                 _log.info("broadcaster.not_recovered", remote=follower.connection.remote, after=subscription.after)
         follower.position = start
         follower.greet(start, recovered)
+        return True
 
     def _lacks(self, follower: Follower) -> int:
         position = follower.position or {}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -231,6 +233,40 @@ def test_what_is_deleted_while_the_last_ones_are_looked_for_ends_nothing(
             assert not cuts
 
     run(main())
+
+
+def test_many_who_look_for_channels_that_are_not_there_do_not_keep_others_waiting(
+    config: Config, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [f"n{n}" for n in range(100)]
+    sender.send(*messages, channel="news")
+    come, done = threading.Event(), threading.Event()
+    searched: list[bool] = []
+    latest = History.latest
+
+    def slow(self: History, *arguments: Any) -> dict[int, int]:
+        assert come.wait(20)
+        if len(searched) == 10:
+            done.wait(20)
+        searched.append(done.is_set())
+        return latest(self, *arguments)
+
+    monkeypatch.setattr(History, "latest", slow)
+
+    async def main() -> None:
+        async with broadcasting(dataclasses.replace(config, broadcast_memory=0)) as running:
+            looking = [await running.subscribe(f"channel=none{n}&last=1") for n in range(20)]
+            client = await running.subscribe(f"channel=news&after={partition_of('news', config.partitions)}-0")
+            come.set()
+            assert await client.hello() == (f"{partition_of('news', config.partitions)}-0", True)
+            assert await client.texts(100) == messages
+            done.set()
+            for other in looking:
+                await other.hello()
+
+    run(main())
+    assert len(searched) == 20
+    assert searched[10]
 
 
 @pytest.mark.parametrize("memory", [0, 2_000, 64 << 20])

@@ -119,7 +119,11 @@ def test_a_bad_event_is_refused_with_its_field_and_changes_nothing(field: str, v
     assert p.get_aggregates(1440) == before
 
 
-@pytest.mark.parametrize("bad", [None, b"{}", "login", 7, [], {}, {"user_id": "ann"}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "bad",
+    [None, b"{}", "login", 7, [], {}, {"user_id": "ann"}, object()],
+    ids=lambda bad: "object" if type(bad) is object else repr(bad),
+)
 def test_what_is_no_event_is_refused(bad: Any) -> None:
     with pytest.raises(PoisonError):
         processor().process_event(bad)

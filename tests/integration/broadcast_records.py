@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession, ClientWebSocketResponse, encode_basic_auth
@@ -52,16 +52,23 @@ def by_channel(config: Config) -> dict[str, list[bytes]]:
 
 
 @asynccontextmanager
-async def listening(config: Config) -> AsyncIterator[None]:
-    """A listener, running; ended in order with the block."""
-    work = asyncio.create_task(run(config))
+async def beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """A service that runs beside the block; ended in order, and in time, with it."""
+    task = asyncio.create_task(work)
     try:
-        await until(lambda: any(s.name.startswith("listener") and s.state == "running" for s in read_all(config)), 60)
         yield
     finally:
-        work.cancel()
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait_for(work, 5)
+            await asyncio.wait_for(task, 5)
+
+
+@asynccontextmanager
+async def listening(config: Config) -> AsyncIterator[None]:
+    """A listener that runs beside the block."""
+    async with beside(run(config)):
+        await until(lambda: any(s.name.startswith("listener") and s.state == "running" for s in read_all(config)), 60)
+        yield
 
 
 @asynccontextmanager

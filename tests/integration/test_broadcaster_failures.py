@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 
+from broadcast_records import beside
 from broadcast_subscribers import Client, Sender, run
 from command import Running, started
 from consumers import broadcaster
@@ -21,17 +19,6 @@ from infra.config import Config
 from infra.status import read_all
 from own_servers import OwnServer
 from schemas.topics import BROADCAST
-
-
-@asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[None]:
-    task = asyncio.create_task(broadcaster.run(config))
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def is_(config: Config, state: str) -> None:
@@ -85,7 +72,7 @@ def test_while_kafka_is_away_subscribers_stay_and_nothing_is_lost_or_twice(
     Sender(config).send("before")
 
     async def main() -> None:
-        async with serving(config), aiohttp.ClientSession() as session:
+        async with beside(broadcaster.run(config)), aiohttp.ClientSession() as session:
             await is_(config, "running")
             client = Client(await session.ws_connect(address(config)))
             first = [f"first{n}" for n in range(500)]
@@ -110,7 +97,7 @@ def test_it_waits_for_a_kafka_that_is_not_there_yet(kafka_of_its_own: tuple[Conf
     server.stop()
 
     async def main() -> None:
-        async with serving(config), aiohttp.ClientSession() as session:
+        async with beside(broadcaster.run(config)), aiohttp.ClientSession() as session:
             await is_(config, "waiting")
             server.start()
             await is_(config, "running")

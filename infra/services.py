@@ -13,7 +13,7 @@ from infra.config import Config
 from infra.errors import ConfigError, ServerFailedError
 from infra.ports import check_free
 from infra.processes import Process, spawn
-from infra.status import read_all
+from infra.status import read_one
 from infra.websocket.basic_auth import check_credentials
 
 #: Seconds after which a service's start counts as done, whatever it says of itself.
@@ -37,6 +37,7 @@ class Service:
     wanted: Callable[[Config], bool] = lambda config: True
 
 
+#: In the order in which they are started.
 SERVICES = (
     Service(
         "worker-links",
@@ -45,6 +46,12 @@ SERVICES = (
     ),
     Service("link-store", lambda c: ("run", "link-store"), "writes link counts to Postgres", tables=True),
     Service("api", lambda c: ("run", "api"), "serves GET /links, /tables and /health", ports=("api",), tables=True),
+    Service(
+        "feed",
+        lambda c: ("feed", "connect"),
+        "reads WEIR_FEED_URL, and sends the counts back",
+        wanted=lambda c: c.feed_url is not None,
+    ),
     Service(
         "broadcast",
         lambda c: ("run", "broadcast", "--name", "broadcast"),
@@ -81,12 +88,6 @@ SERVICES = (
         ports=("metrics",),
     ),
     Service("metric-store", lambda c: ("run", "metric-store"), "writes metric aggregates to Postgres", tables=True),
-    Service(
-        "feed",
-        lambda c: ("feed", "connect"),
-        "reads WEIR_FEED_URL, and sends the counts back",
-        wanted=lambda c: c.feed_url is not None,
-    ),
 )
 EMBEDDED: dict[str, Callable[[Config], bool]] = {
     "kafka": lambda c: c.kafka is None,
@@ -148,6 +149,7 @@ class ServiceProcess:
         while time.monotonic() < deadline:
             if (code := process.poll()) is not None:
                 raise ServerFailedError(f"{self.name} ended with code {code}")
-            if any(s.pid == process.pid and s.state != "starting" for s in read_all(self._config)):
+            said = read_one(self._config, self.name)
+            if said is not None and said.pid == process.pid and said.state != "starting":
                 return
             time.sleep(0.05)

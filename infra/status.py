@@ -65,14 +65,21 @@ class StatusFile:
 
 def read_all(config: Config) -> list[ServiceStatus]:
     """What every service last said; one whose process is gone is `stopped`, whatever its file says."""
-    found = []
-    for path in sorted(_folder(config).glob("*.json")):
-        try:
-            status = msgspec.json.decode(path.read_bytes(), type=ServiceStatus)
-        except (FileNotFoundError, msgspec.DecodeError):
-            continue  # removed or not ours
-        found.append(status if _alive(status) else msgspec.structs.replace(status, state="stopped"))
-    return found
+    found = [_read(path) for path in sorted(_folder(config).glob("*.json"))]
+    return [status for status in found if status is not None]
+
+
+def read_one(config: Config, name: str) -> ServiceStatus | None:
+    """What one service last said, as `read_all` has it; None where it said nothing."""
+    return _read(_folder(config) / f"{name}.json")
+
+
+def _read(path: Path) -> ServiceStatus | None:
+    try:
+        status = msgspec.json.decode(path.read_bytes(), type=ServiceStatus)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None  # removed or not ours
+    return status if _alive(status) else msgspec.structs.replace(status, state="stopped")
 
 
 def _alive(status: ServiceStatus) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -15,6 +16,9 @@ from infra.threads import in_daemon
 #: Seconds that services, and after them servers, have to end; what is left then is killed. Together less than 5.
 SERVICES_END_S = 2.0
 SERVERS_END_S = 2.5
+#: So many children start at once. A start is mostly imports: more would take the processors from each other, and all be
+#: late instead of the last.
+AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 
 
 class Supervisor:
@@ -50,7 +54,7 @@ class Supervisor:
         await self._start(self._servers, children, fatal=True)
 
     async def start_services(self, children: Iterable[Child]) -> None:
-        """Starts services, all at once; returns when each is ready or has died for the first time.
+        """Starts services in this order, some at once; returns when each is ready or has died for the first time.
 
         Raises StartError, before any is started, where one cannot be (its port is taken).
         """
@@ -63,7 +67,13 @@ class Supervisor:
         new = [Keeper(self._config, child, self._say) for child in children]
         keepers += new
         self._say()
-        starts = [asyncio.create_task(keeper.start(fatal)) for keeper in new]
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def start(keeper: Keeper) -> None:
+            async with places:
+                await keeper.start(fatal)
+
+        starts = [asyncio.create_task(start(keeper)) for keeper in new]
         try:
             await asyncio.gather(*starts)
         finally:  # where one could not be started, none of the others may come up later

@@ -71,13 +71,18 @@ def test_jitter_takes_up_to_half_of_the_delay() -> None:
     assert [backoff.next(), backoff.next()] == [2.0, 4.0]
 
 
+BY_DEFAULT = [
+    "worker-links", "link-store", "api", "broadcast", "worker-monitoring-ids", "worker-monitoring", "monitoring",
+    "worker-metrics", "metrics", "metric-store",
+]  # fmt: skip
+
+
 def test_by_default_the_embedded_servers_and_every_service_run() -> None:
-    assert wanted(load({})) == ["kafka", "postgres", "worker-links", "link-store", "api", "broadcast"]
+    assert wanted(load({})) == ["kafka", "postgres", *BY_DEFAULT]
 
 
 def test_a_server_that_exists_is_not_started() -> None:
-    environ = {"WEIR_KAFKA": "h:1", "WEIR_POSTGRES": "postgresql://h/d"}
-    assert wanted(load(environ)) == ["worker-links", "link-store", "api", "broadcast"]
+    assert wanted(load({"WEIR_KAFKA": "h:1", "WEIR_POSTGRES": "postgresql://h/d"})) == BY_DEFAULT
 
 
 def test_a_feed_runs_where_there_is_one() -> None:

@@ -198,7 +198,7 @@ def weighted(values: Sequence[float], counts: Sequence[int]) -> dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--types", type=int, default=100)
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1])

@@ -73,7 +73,7 @@ class SharedDeque(_Way):
     def put(self, event: MetricEvent) -> None:
         self._pending.append(event)
         pending = len(self._pending)
-        if pending >= BATCH and self._lock.acquire(pending >= 64 * BATCH):
+        if pending >= BATCH and self._lock.acquire(pending >= 8 * BATCH):
             try:
                 self._take_over()
             finally:
@@ -102,7 +102,7 @@ class SharedList(_Way):
         with self._appending:
             self._pending.append(event)
             pending = len(self._pending)
-        if pending >= BATCH and self._lock.acquire(pending >= 64 * BATCH):
+        if pending >= BATCH and self._lock.acquire(pending >= 8 * BATCH):
             try:
                 self._take_over()
             finally:

@@ -56,7 +56,8 @@ def keys(events: Sequence[MetricEvent], times: Sequence[int]) -> list[Key]:
     """The events' keys. Raises PoisonError for a type or a user that is no id."""
     users = [event.user_id for event in events]
     try:
-        if "" in users or len(max(users, key=len)) > 128 or not "".join(users).isprintable():
+        lengths = set(map(len, users))
+        if min(lengths) < 1 or max(lengths) > 128 or not "".join(users).isprintable():
             for user in users:
                 check_id(user, "user_id")
         return list(map(_keys.__getitem__, [event.event_type for event in events]))

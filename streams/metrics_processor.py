@@ -27,7 +27,7 @@ MINUTES = 1440
 #: So many events are taken over by whoever brings the last of them.
 BATCH = 1024
 #: So many wait at most while others aggregate; who brings more waits, too.
-FULL = 64 * BATCH
+FULL = 8 * BATCH
 #: So many events are aggregated at once, or so many for each type: a column costs much less than its values one by one.
 ROWS, EACH = 32 * BATCH, 128
 #: `schemas.numbers.LIMIT` as a float, which is compared faster.

@@ -194,6 +194,8 @@ def main() -> None:
     rounds: dict[str, list[Round]] = {name: [] for name in a.servers}
     with bench.kafka() as config:
         environ = dict(os.environ) | {"WEIR_KAFKA": config.bootstrap, "WEIR_TOPIC_PREFIX": config.topic_prefix}
+        with server("monitoring", environ) as (port, pid):  # a Kafka that was just started compiles itself for a while
+            drive(port, pid, MONITORING, a)
         for _ in range(a.rounds):
             for name in a.servers:
                 with server(name, environ) as (port, pid):

@@ -68,6 +68,8 @@ class IngestWriter:
                 # `Flight` is the bound: what it let in has room here.
                 "queue.buffering.max.messages": 0,
                 "queue.buffering.max.kbytes": 2**31 - 1,
+                # librdkafka waits for the end of a linger without sleeping: the longer, the less of the CPU goes there.
+                "linger.ms": 10,
                 "reconnect.backoff.max.ms": 1000,
             },
         )

@@ -147,7 +147,7 @@ class SentByClient:
 def in_one_form(value: bytes | msgspec.Raw) -> bytes:
     r"""JSON in one certain form: without blanks to spare, each number and text written in one way.
 
-    >>> in_one_form(b'{"a" : [1.50, "\u0041"]}')
+    >>> in_one_form(b'{"a" : [1.50, "\\u0041"]}')
     b'{"a":[1.5,"A"]}'
     """
     return msgspec.json.encode(msgspec.json.decode(value))

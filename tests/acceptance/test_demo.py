@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from command import COMMAND, PATIENCE_S, weir
 from infra.ports import free_ports
 
@@ -63,6 +65,7 @@ def test_a_feed_of_ones_own_is_for_weir_up(environ: dict[str, str]) -> None:
     assert done.stderr.startswith(b"weir: WEIR_FEED_URL is set, and the demo plays a feed of its own")
 
 
+@pytest.mark.long
 def test_what_the_demo_makes_stays_out_of_ones_own_data(environ: dict[str, str]) -> None:
     elsewhere = ("WEIR_KAFKA", "WEIR_POSTGRES", "WEIR_TOPIC_PREFIX")
     embedded = {name: value for name, value in environ.items() if name not in elsewhere}

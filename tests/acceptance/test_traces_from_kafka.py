@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from infra.config import Config
 from infra.kafka import ensure_topics, producer
@@ -17,6 +18,7 @@ from workers import Results, wait_until, workers
 MINUTE = 60_000
 
 
+@pytest.mark.long
 def test_the_recorded_feed_with_its_own_timestamps_gives_the_truth_minute_by_minute(
     config: Config, environ: dict[str, str], tmp_path: Path
 ) -> None:

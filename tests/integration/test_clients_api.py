@@ -352,6 +352,7 @@ def test_records_that_are_deleted_before_they_were_read_are_told(environ: dict[s
         assert facts["read"] == facts["events"]
 
 
+@pytest.mark.long
 def test_it_starts_before_kafka_and_answers_from_memory_while_that_is_away(environ: dict[str, str]) -> None:
     port, controller = free_ports(2)
     mine = {name: value for name, value in environ.items() if name != "WEIR_KAFKA"}

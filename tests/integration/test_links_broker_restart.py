@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from communications import Source
 from infra import config as configuration
 from infra.kafka import ensure_topics
@@ -14,6 +16,7 @@ from infra.servers.kafka import KafkaServer
 from workers import Results, wait_until, workers
 
 
+@pytest.mark.long
 def test_a_broker_that_is_killed_and_comes_back_costs_no_count(tmp_path: Path, environ: dict[str, str]) -> None:
     port, controller = free_ports(2)
     own = {name: value for name, value in environ.items() if name != "WEIR_KAFKA"} | {

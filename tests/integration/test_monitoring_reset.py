@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from command import weir
 from infra.config import Config
 from infra.kafka import admin, ensure_topics
@@ -23,6 +25,7 @@ def stop(crew: Workers, config: Config) -> None:
     wait_until(lambda: not any(describe(client, config.topic(job)) for job in JOBS), 30)
 
 
+@pytest.mark.long
 def test_who_counts_what_is_written_anew_is_reset_first_and_both_recount_exactly(
     config: Config, environ: dict[str, str], tmp_path: Path
 ) -> None:

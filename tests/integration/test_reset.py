@@ -123,6 +123,7 @@ def test_what_is_interrupted_keeps_workers_from_starting_and_is_completed(
         assert results.counts() == source.expected
 
 
+@pytest.mark.long
 def test_a_worker_that_was_paused_through_it_adds_nothing(
     config: Config, environ: dict[str, str], source: Source, tmp_path: Path
 ) -> None:

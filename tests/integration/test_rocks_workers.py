@@ -34,6 +34,7 @@ def stop(crew: Workers) -> None:
     crew.running.clear()
 
 
+@pytest.mark.long
 def test_killed_and_started_again_it_is_exact_and_a_restart_in_order_reads_nothing_back(
     config: Config, environ: dict[str, str], source: Source, tmp_path: Path
 ) -> None:

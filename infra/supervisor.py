@@ -77,8 +77,8 @@ class Supervisor:
         try:
             await asyncio.gather(*starts)
         finally:  # where one could not be started, none of the others may come up later
-            for start in starts:
-                start.cancel()
+            for task in starts:
+                task.cancel()
             await asyncio.gather(*starts, return_exceptions=True)
 
     def _say(self) -> None:

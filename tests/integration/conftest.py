@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from broadcast_subscribers import Sender
 from infra import config as configuration
+from infra import kafka as clients
 from infra.config import Config
 from infra.ports import free_ports
 from infra.servers.kafka import KafkaServer
 from own_servers import OwnServer, own
+from schemas.topics import BROADCAST
 
 
 @pytest.fixture
@@ -21,3 +24,10 @@ def kafka_of_its_own(environ: dict[str, str]) -> Iterator[tuple[Config, OwnServe
     config = configuration.load(without | {"WEIR_KAFKA_PORT": str(port), "WEIR_KAFKA_CONTROLLER_PORT": str(controller)})
     with own(KafkaServer(config)) as server:
         yield config, server
+
+
+@pytest.fixture
+def sender(config: Config) -> Sender:
+    """Writes broadcast messages as the listener does."""
+    clients.ensure_topics(config, (BROADCAST,))
+    return Sender(config)

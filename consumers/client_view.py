@@ -19,7 +19,7 @@ from infra.config import Config
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
 from schemas.monitoring import ClientTotal, EventType, MonitoringEvent, UniqueEvent, number_of
-from schemas.numbers import exact, written
+from schemas.numbers import SUM_DIGITS, exact, written
 from schemas.topics import MONITORING_SERIES, MONITORING_TOTALS
 
 #: What is read.
@@ -89,7 +89,7 @@ def decode(topic: str, message: Message) -> Element:
     if not 0 <= time < Query.end:
         raise PoisonError(Reason.INVALID, f"`event_timestamp` {time} is no time")
     if isinstance(found, ClientTotal):
-        number = written(exact(number_of(found.event_value)))
+        number = written(exact(number_of(found.event_value), SUM_DIGITS))
         return found.client_id, found.event_key, None, _TOTAL % (number.encode(), found.events, time)
     if found.event_type is not EventType.TIME_SERIES:
         raise PoisonError(Reason.INVALID, "`event_type` of an event in a series must be TIME-SERIES")

@@ -205,7 +205,7 @@ class Config:
     )
     metrics_grace: int = _setting("5s", duration_ms, "how long after its end a minute of metrics waits for late events")
     metrics_retention: int = _setting(
-        "1h", duration_ms, "how far behind the latest a metric event may be and still count"
+        "2h", duration_ms, "how far behind the latest a metric event may be and still count"
     )
     metrics_max_skew: int = _setting("1h", duration_ms, "how far ahead of the clock a metric event may be")
     metrics_linger: int = _setting("1s", duration_ms, "pace of the metrics job's transactions under load")

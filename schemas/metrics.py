@@ -64,9 +64,11 @@ def check_metric(event: MetricEvent) -> None:
     if not -LIMIT < event.value < LIMIT:  # not a number is never within
         raise ValueError(f"`value` is {event.value}, between -1e100 and 1e100 is allowed")
     try:
-        timestamp_ms(event.timestamp)
+        time = timestamp_ms(event.timestamp)
     except ValueError as e:
         raise ValueError(f"`timestamp` {e}") from e
+    if time < 0:
+        raise ValueError("`timestamp` is before 1970")
 
 
 def check_aggregate(aggregate: MetricAggregate) -> None:

@@ -114,7 +114,7 @@ def check_event(event: MonitoringEvent) -> None:
     if event.event_type is EventType.CUMULATIVE:
         try:
             exact(number_of(event.event_value))
-        except ValueError as e:
+        except (ValueError, msgspec.DecodeError) as e:
             raise ValueError(f"`event_value` {e}") from e
     else:
         check_json(event.event_value, "event_value")
@@ -127,7 +127,10 @@ def check_json(value: msgspec.Raw, field: str) -> None:
     raw = bytes(value)
     if _nesting(raw) > MAX_NESTING:
         raise PoisonError(Reason.NESTING, f"`{field}` is nested more than {MAX_NESTING} deep")
-    raw.decode()
+    try:
+        raw.decode()
+    except UnicodeDecodeError as e:
+        raise PoisonError(Reason.NOT_UTF8, f"`{field}` is not UTF-8: {e.reason} at byte {e.start}") from e
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError as e:

@@ -167,6 +167,15 @@ def test_ids_of_any_printable_characters_can_be_asked_for(environ: dict[str, str
         assert listed["clients"] == [{"client_id": name, "keys": 1} for name in sorted(names)]
 
 
+def test_a_sum_may_be_larger_than_any_number_that_is_added(environ: dict[str, str], made: Config) -> None:
+    large = "1" + "0" * 120
+    write(made, total("c-1", "requests", large))
+    with monitoring(environ, made) as (api, service):
+        until(lambda: api.data("c-1") is not None)
+        assert api.data("c-1")["requests"]["event_value"] == int(large)
+        assert service.process.poll() is None
+
+
 def test_pages_of_clients_and_of_a_long_series_lose_and_repeat_nothing(environ: dict[str, str], made: Config) -> None:
     write(made, *(event(f"c{n:02}", "cpu", n) for n in range(25)),
           *(event("long", "cpu", n, time=NOON + n) for n in range(2_500)))  # fmt: skip

@@ -91,7 +91,7 @@ def test_the_time_is_the_events_own_in_any_form() -> None:
 def test_a_late_event_revises_its_minute_and_one_later_than_the_retention_does_not_count() -> None:
     h = harness()
     h.now_ms = BASE + 3 * HOUR
-    send(h, [event(1), event(5, at=BASE + HOUR)])
+    send(h, [event(1), event(5, at=BASE + 2 * HOUR)])
     h.run()
     assert cells(h)["15:07", "login"]["final"]
     send(h, [event(3), event(at=BASE - 1)])

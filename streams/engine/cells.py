@@ -68,9 +68,8 @@ class GroupCells:
         pane = self._pane
         start = first - first % pane
         if last < start + pane:
-            groups = self._groups[start]
-            for key, row in zip(keys, rows, strict=True):
-                groups[key].extend(row)
+            for kept, row in zip(map(self._groups[start].__getitem__, keys), rows, strict=True):
+                kept.extend(row)
         else:
             for key, time, row in zip(keys, times, rows, strict=True):
                 self._groups[time - time % pane][key].extend(row)

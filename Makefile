@@ -15,9 +15,9 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 run: setup
 	$(BIN)/weir demo
 
-# Three at a time: most tests wait for something most of the time. A file's tests stay together and in order.
+# Two at a time: most tests wait for something most of the time. A file's tests stay together and in order.
 test: setup lint
-	$(BIN)/pytest -n 3 --dist loadfile -m "not long" --durations=40
+	$(BIN)/pytest -n 2 --dist loadfile -m "not long" --durations=40
 
 # What `make test` leaves out, for it takes long: the benchmarks themselves, run small, and more of the same faults.
 test-long: setup

@@ -223,6 +223,7 @@ def test_a_topic_that_is_made_again_starts_the_view_anew(environ: dict[str, str]
         until(lambda: api.get("/aggregates").status == 200 and api.counts() == {"new": 1})
 
 
+@pytest.mark.long
 def test_kafka_away_is_told_and_what_is_known_is_answered(
     environ: dict[str, str], kafka_of_its_own: tuple[Config, OwnServer]
 ) -> None:

@@ -32,6 +32,7 @@ def kafka_of_its_own(environ: dict[str, str]) -> Iterator[tuple[Config, OwnServe
         yield config, server
 
 
+@pytest.mark.long
 def test_while_kafka_is_away_it_is_unknown_what_becomes_and_a_retry_is_safe(
     kafka_of_its_own: tuple[Config, OwnServer],
 ) -> None:

@@ -42,6 +42,7 @@ def counted(crew: Workers, results: Results, source: Source) -> None:
     wait_until(lambda: results.merged >= source.sent, 60, lambda: crew.revive(1))
 
 
+@pytest.mark.long
 def test_it_is_asked_for_twice_and_what_follows_is_an_exact_recount_in_postgres_too(
     config: Config, environ: dict[str, str], source: Source, tmp_path: Path
 ) -> None:

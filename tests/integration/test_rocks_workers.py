@@ -76,6 +76,7 @@ def test_what_rocksdb_was_not_told_of_is_read_back(
     assert results.counts() == source.expected, crew.logs()
 
 
+@pytest.mark.long
 def test_a_paused_worker_keeps_its_folder_and_the_next_one_has_another(
     config: Config, environ: dict[str, str], source: Source, tmp_path: Path
 ) -> None:

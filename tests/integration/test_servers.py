@@ -71,6 +71,7 @@ def test_a_topic_takes_a_message_of_its_own_limit(config: Config) -> None:
     assert delivered == [None]
 
 
+@pytest.mark.long
 def test_kafkas_data_survives_a_restart_on_another_port(own: Config, tmp_path: Path) -> None:
     with running(KafkaServer(own)):
         made = clients.ensure_topics(own)
@@ -88,6 +89,7 @@ def test_postgress_data_survives_a_restart(own: Config) -> None:
         assert connection.execute("SELECT x FROM kept").fetchall() == [(42,)]
 
 
+@pytest.mark.long
 def test_a_home_may_be_called_anything(own: Config, tmp_path: Path) -> None:
     home = tmp_path / ("a, b = ü:\\" + "long" * 30)
     own = load({"WEIR_HOME": str(home), "WEIR_POSTGRES_PORT": str(own.postgres_port)} | ports(own))

@@ -158,6 +158,7 @@ def test_a_keyed_job_goes_on_from_rocksdb_without_its_changelog(tmp_path: Path) 
     h.crash()
 
 
+@pytest.mark.long
 def test_the_benchmark_prints_a_line_for_each_store() -> None:
     command = [sys.executable, "-m", "benchmarks.stores", "--cells", "22000"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

@@ -19,17 +19,17 @@ from infra.postgres import migrate
 from infra.topic_reader import TopicReader
 from infra.trim import Trimmer
 from schemas.topic import Topic
-from schemas.topics import COMMUNICATIONS, LATE_EVENTS, LINK_COUNTS, LINKS_PARTIALS, RELATIONS
+from schemas.topics import COMMUNICATIONS, DEAD_LETTERS, LINK_COUNTS, LINKS_PARTIALS, RELATIONS
 from workers import Results, wait_until, workers
 
 CALL = b'{"source":"a","destination":"b"}'
 
 
 @pytest.fixture
-def late(config: Config) -> Config:
-    """Six records of a topic that nobody needs, one a second from 1 s on."""
+def letters(config: Config) -> Config:
+    """Six records of a topic that nobody needs and that Kafka keeps whatever their time, one a second from 1 s on."""
     kafka.ensure_topics(config)
-    produce(config, LATE_EVENTS, 6)
+    produce(config, DEAD_LETTERS, 6)
     return config
 
 
@@ -67,21 +67,21 @@ def offsets(config: Config, topic: Topic, partition: int = 0) -> list[int]:
         (["--before", "2026-01-01T00:00:00Z"], []),
     ],
 )
-def test_it_deletes_up_to_there(environ: dict[str, str], late: Config, how_far: list[str], left: list[int]) -> None:
-    done = weir(environ, "trim", "late-events", "--yes", *how_far)
+def test_it_deletes_up_to_there(environ: dict[str, str], letters: Config, how_far: list[str], left: list[int]) -> None:
+    done = weir(environ, "trim", "dead-letters", "--yes", *how_far)
     assert done.returncode == 0, done
-    assert done.stdout == f"deleted {6 - len(left)} offsets of late-events\n".encode()
-    assert offsets(late, LATE_EVENTS) == left
+    assert done.stdout == f"deleted {6 - len(left)} offsets of dead-letters\n".encode()
+    assert offsets(letters, DEAD_LETTERS) == left
 
 
-def test_what_is_deleted_is_shown_and_asked_about(environ: dict[str, str], late: Config) -> None:
+def test_what_is_deleted_is_shown_and_asked_about(environ: dict[str, str], letters: Config) -> None:
     shown = b"partition 0: offsets 0 to 3 go, 2 stay\n"
-    done = weir(environ, "trim", "late-events", "--keep", "2")
+    done = weir(environ, "trim", "dead-letters", "--keep", "2")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr == shown + b"weir: nothing was deleted: there is no terminal to ask at, so say --yes\n"
     for answer, left in ((b"n\n", [0, 1, 2, 3, 4, 5]), (b"y\n", [4, 5])):
-        assert at_a_terminal(environ, answer, "trim", "late-events", "--keep", "2") == (answer == b"n\n")
-        assert offsets(late, LATE_EVENTS) == left
+        assert at_a_terminal(environ, answer, "trim", "dead-letters", "--keep", "2") == (answer == b"n\n")
+        assert offsets(letters, DEAD_LETTERS) == left
 
 
 def at_a_terminal(environ: dict[str, str], answer: bytes, *arguments: str) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+from functools import partial
+from threading import Lock
 
 import msgspec
 from aiohttp import web
@@ -16,6 +19,7 @@ from infra.backoff import Backoff
 from infra.config import Config
 from infra.errors import KafkaUnavailableError, PortTakenError
 from infra.status import StatusFile
+from infra.threads import in_daemon
 from producers.ingest import METRICS, Ingest
 
 #: Seconds that running requests have to end when the service stops.
@@ -24,6 +28,8 @@ _SHUTDOWN = 1.0
 _TELL = 1.0
 
 _log = log.get("metrics")
+
+Facts = dict[str, str | int | float | bool | None]
 
 
 class Metrics:
@@ -37,6 +43,8 @@ class Metrics:
         self._ingest = Ingest(config, METRICS)
         self._address = f"http://{config.host}:{config.metrics_port}"
         self._status = StatusFile(config, "metrics", self._address)
+        self._saying = Lock()
+        self._ended = False
 
     async def run(self) -> None:
         """Serves until cancelled, however long Kafka is away: 503 says so. Raises PortTakenError, and WeirError where
@@ -57,6 +65,7 @@ class Metrics:
                 await web.TCPSite(runner, self._config.host, self._config.metrics_port).start()
             except OSError as e:
                 raise PortTakenError(f"{self._address} cannot be had (WEIR_METRICS_PORT): {e.strerror}") from e
+            gc.freeze()  # what is loaded stays: looking through it now and then would hold up everybody for 40 ms
             _log.info("metrics.running", address=self._address)
             works = (self._ingest.work(), self._read(), self._answers.work(), self._tell())
             tasks += map(asyncio.create_task, works)
@@ -70,7 +79,7 @@ class Metrics:
             await asyncio.gather(*tasks, return_exceptions=True)
             await runner.cleanup()
             await asyncio.gather(self._answers.close(), self._view.close())
-            self._status.remove()
+            self._end()
 
     async def _read(self) -> None:
         backoff = Backoff(first=0.2, cap=3.0)
@@ -109,7 +118,7 @@ class Metrics:
         said: object = None
         while True:
             lag = self._view.lag()
-            facts: dict[str, str | int | float | bool | None] = {
+            facts: Facts = {
                 **self._ingest.facts(),
                 **self._answers.facts(),
                 **self._view.facts(),
@@ -117,8 +126,19 @@ class Metrics:
                 "behind_ms": lag.ms,
             }
             if said != (said := (self._state, facts)):
-                self._status.set(self._state, **facts)
+                await in_daemon(partial(self._say, self._state, facts))
             await asyncio.sleep(_TELL)
+
+    def _say(self, state: str, facts: Facts) -> None:
+        """In a thread: a disk that is busy would hold up every answer."""
+        with self._saying:
+            if not self._ended:
+                self._status.set(state, **facts)
+
+    def _end(self) -> None:
+        with self._saying:
+            self._ended = True
+            self._status.remove()
 
 
 async def serve(config: Config) -> None:

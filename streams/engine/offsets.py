@@ -20,6 +20,9 @@ T = TypeVar("T")
 RESETTING = "weir reset"
 #: How long an answer is waited for.
 TIMEOUT_S = 15.0
+#: How long the next record is waited for. A producer that died may have left a transaction open: nothing beyond it is
+#: readable until the broker has ended it, after the transaction's timeout (10 s) and until it looks (every 10 s).
+PATIENCE_S = 30.0
 
 
 class Group:
@@ -72,13 +75,13 @@ def read_to(
     """The committed records of a partition from offset `start` up to `end`, in order.
 
     `end` is a high watermark; control records and aborted transactions below it are passed over. Raises StoppedError
-    once `stopped` says so, EngineError where the partition cannot be read or nothing comes for `TIMEOUT_S` seconds.
+    once `stopped` says so, EngineError where the partition cannot be read or nothing comes for `PATIENCE_S` seconds.
     """
     if start >= end:
         return
     eager = {"enable.partition.eof": True, "queued.min.messages": 100_000, "fetch.wait.max.ms": 20}
     reader = consumer(config, None, **eager)
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + PATIENCE_S
     try:
         reader.assign([TopicPartition(config.topic(topic), partition, start)])
         while True:
@@ -88,7 +91,7 @@ def read_to(
             for message in messages:
                 error = message.error()
                 if error is None:
-                    deadline = time.monotonic() + TIMEOUT_S
+                    deadline = time.monotonic() + PATIENCE_S
                     if message.offset() < end:
                         yield message
                 elif error.code() == KafkaError._PARTITION_EOF:

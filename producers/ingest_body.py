@@ -1,19 +1,23 @@
-"""A request's body as the events that are in it, each as its bytes. Pure."""
+"""A request's body as the events that are in it, each as its bytes."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 
 import msgspec
 
+from producers.ingest_fault import fault
 from schemas.codec import BAD_INPUT, poison
 from schemas.errors import WeirError
 
 #: The most events of one request: each gets a verdict of its own.
 MAX_EVENTS = 100_000
-#: Bodies up to this size are looked at again where they are no JSON as a whole, in bytes: it is slow.
-_LOOKED_AT = 256 << 10
+#: The longest event as it comes, spaces and unknown fields included, in bytes.
+MAX_ELEMENT = 128 << 10
+#: So many bytes of a body that is no JSON as a whole are looked at, then others get their turn.
+_TURN = 32 << 10
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 
@@ -27,11 +31,13 @@ class _Any(msgspec.Struct, gc=False):
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _objects = msgspec.json.Decoder(list[_Any]).decode
 _one = msgspec.json.Decoder(msgspec.Raw).decode
-#: A string that may be cut off, a sign of structure, or what is written for a number that JSON does not have.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}:,]|-?Infinity|NaN', re.DOTALL)
-#: Half a surrogate pair, perhaps: JavaScript and Python write what is no character like this, and nobody can read it.
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_AT = re.compile(r"\(byte (\d+)\)")
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_FLAT = rb'[\[{](?:[^\[\]{}"]++|' + _STRING + rb")*+[\]}]"
+#: What an array's elements are made of, the longest that is possible: brackets with no more than one level of brackets
+#: in them, a string (which may be cut off), a sign of structure. So most elements are one piece.
+_PIECE = re.compile(
+    rb'[\[{](?:[^\[\]{}"]++|' + _STRING + b"|" + _FLAT + rb")*+[\]}]|" + _STRING + rb"?|[\[\]{},]", re.DOTALL
+)
 
 
 class BodyError(WeirError):
@@ -42,11 +48,12 @@ class BodyError(WeirError):
         self.status = status
 
 
-def events_in(body: bytes, lines: bool) -> Raws:
+async def events_in(body: bytes, lines: bool) -> Raws:
     """The events of a body: one JSON object, an array, or, with `lines`, one object per line (blank ones aside).
 
-    What they are is not looked at; of an array each is JSON by itself, but for what `literal` finds in it, for
-    half a surrogate pair, and for what is nested too deeply. Raises BodyError.
+    What they are is not looked at; of an array each is JSON by itself, but for what `fault` finds in it, and for what
+    is nested too deeply. Where there is any such the body is read once more: in turns with others, and each
+    byte a few times at most, so that its cost grows with its length alone. Raises BodyError.
     """
     body = body.removeprefix(_BOM)
     start = body[:1] if body[:1] not in _BLANK else body.lstrip(_BLANK)[:1]
@@ -64,77 +71,62 @@ def events_in(body: bytes, lines: bool) -> Raws:
             raise BodyError(f"there are more than {MAX_EVENTS} events in the body", 413)
         found = _array(body)
     except BAD_INPUT as e:
-        return _one_by_one(body, start, e)
+        return await _one_by_one(body, start, e)
     if not found:
         raise BodyError("the list is empty")
     return found
 
 
-def literal(event: bytes) -> tuple[str | None, str] | None:
-    """The NaN or Infinity in an event, as some programs write them, and the event's field that it is in.
-
-    >>> literal(b'{"a": 1, "value": [NaN]}'), literal(b'{"a": "NaN"}')
-    (('value', 'NaN'), None)
-    """
-    depth, before, field = 0, b"", None
-    for token in _TOKEN.findall(event):
-        if token in (b"{", b"["):
-            depth += 1
-        elif token in (b"}", b"]"):
-            depth -= 1
-        elif token == b":" and depth == 1:
-            field = before
-        elif token[:1] in b"NI-":
-            return (field.strip(b'"').decode(errors="replace") if field is not None else None), token.decode()
-        before = token
-    return None
-
-
-def _one_by_one(body: bytes, start: bytes, error: Exception) -> Raws:
+async def _one_by_one(body: bytes, start: bytes, error: Exception) -> Raws:
     """The events of a body that is JSON but for a number or a character in some of them, or for their depth.
 
     Raises BodyError for any other.
     """
     whole = BodyError(_reason(body, error))
-    if start not in (b"[", b"{") or len(body) > _LOOKED_AT:
+    if start == b"{" and _is_event(body):
+        return [body]
+    if start != b"[":
         raise whole from error
-    found = [body] if start == b"{" else _cut(body)
-    for event in found:
-        try:
-            _one(event)
-        except RecursionError:
-            continue
-        except BAD_INPUT:
-            if literal(event) is None and not _SURROGATE.search(event):
-                raise whole from error
-    if not found:
+    found: list[bytes] = []
+    begin = body.index(b"[") + 1
+    depth, due = 1, _TURN
+    for piece in _PIECE.finditer(body, begin):
+        first, end = piece.span()
+        if end >= due:
+            due = end + _TURN
+            await asyncio.sleep(0)
+        sign = body[first:end] if end == first + 1 else b""
+        if sign in (b"[", b"{"):
+            depth += 1
+        elif sign in (b"]", b"}") or (sign == b"," and depth == 1):
+            if depth == 1:
+                found.append(body[begin:first])
+                begin = end
+                if not _is_event(found[-1]):
+                    raise whole from error
+                if len(found) > MAX_EVENTS:
+                    raise BodyError(f"there are more than {MAX_EVENTS} events in the body", 413)
+            depth -= sign != b","
+            if not depth:
+                break
+    if depth or body[begin:].strip(_BLANK):
         raise whole from error
     return found
 
 
-def _cut(body: bytes) -> list[bytes]:
-    """The elements of an array, by brackets and quotes alone; none where these do not match up."""
-    depth, begin = 0, 0
-    found: list[bytes] = []
-    for token in _TOKEN.finditer(body):
-        sign = token[0]
-        if sign in (b"[", b"{"):
-            depth += 1
-            begin = token.end() if depth == 1 else begin
-        elif (sign == b"," and depth == 1) or sign in (b"]", b"}"):
-            if depth == 1:
-                found.append(body[begin : token.start()])
-                begin = token.end()
-            depth -= sign != b","
-            if depth == 0:
-                return found if not body[token.end() :].strip(_BLANK) else []
-    return []
+def _is_event(element: bytes) -> bool:
+    """Whether all that keeps it from being JSON concerns nobody else."""
+    try:
+        _one(element)
+    except RecursionError:
+        return True
+    except BAD_INPUT as e:
+        return fault(element, str(e)) is not None
+    return True
 
 
 def _reason(body: bytes, error: Exception) -> str:
     """What is wrong with a body as a whole."""
     detail = poison(error).detail
-    at = _AT.search(detail)
-    if at is not None and (token := _TOKEN.match(body, int(at[1]))) and token[0][:1] in b"NI-":
-        return f"{token[0].decode()} is no number in JSON (byte {at[1]})"
-    return detail
+    found = fault(body, detail)
+    return detail if found is None else f"{found[1]} (byte {found[0]})"

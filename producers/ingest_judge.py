@@ -9,17 +9,26 @@ from typing import Any
 import msgspec
 
 from infra.config import duration_text
-from producers.ingest_body import Raws, literal
+from producers.ingest_body import MAX_ELEMENT, Raws
+from producers.ingest_fault import field_and_fault
 from producers.ingest_intake import Intake
-from producers.ingest_verdicts import DUPLICATE, REFUSED, UNKNOWN, IdVerdict, IndexVerdict, Verdict, field_and_reason
+from producers.ingest_verdicts import (
+    DUPLICATE,
+    REFUSED,
+    UNKNOWN,
+    IdVerdict,
+    IndexVerdict,
+    Verdict,
+    field_and_reason,
+    shortened,
+)
 from schemas.codec import BAD_INPUT, Decoder
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
 from schemas.times import readable
 
-#: The longest event as it comes, spaces and unknown fields included, in bytes.
-MAX_ELEMENT = 128 << 10
-
+#: What keeps an event from being read as a whole, so that msgspec names no field.
+_UNREADABLE = (Reason.NOT_JSON, Reason.NOT_UTF8, Reason.NESTING)
 
 #: An event for Kafka: its place among the request's, its bytes, its record's key (the id).
 Fit = tuple[int, bytes, bytes | None]
@@ -108,13 +117,13 @@ class Judge:
                     event = self._decoded(raw, judged)
                 topic_check(event)
                 if len(raw) > MAX_ELEMENT:
-                    raise ValueError(f"the event has {len(raw)} bytes, more than {MAX_ELEMENT}")
+                    raise ValueError(_too_long(raw))
                 if time(event) > latest:
                     raise ValueError(self._ahead(event, now))
                 if check is not None:
                     check(event)
             except PoisonError as e:
-                verdicts.append(self._refused(place, raw, e.detail, e.reason))
+                verdicts.append(self._refused(place, raw, e.detail, e))
                 continue
             except ValueError as e:
                 verdicts.append(self._refused(place, raw, str(e)))
@@ -144,13 +153,23 @@ class Judge:
         time, most = readable(self._intake.time(event)), duration_text(self._max_skew)
         return f"`{self._intake.time_field}` is {time}, more than {most} ahead of the clock, {readable(now)}"
 
-    def _refused(self, place: int, raw: msgspec.Raw | bytes, detail: str, reason: str | None = None) -> Verdict:
+    def _refused(
+        self, place: int, raw: msgspec.Raw | bytes, detail: str, unreadable: PoisonError | None = None
+    ) -> Verdict:
         name, why = field_and_reason(detail, self._type)
-        if reason == Reason.NOT_JSON and len(raw) <= MAX_ELEMENT and (found := literal(bytes(raw))):
-            name, why = found[0], f"{found[1]} is no number in JSON"
+        if name is None and unreadable is not None and unreadable.reason in _UNREADABLE:
+            if len(raw) > MAX_ELEMENT:
+                why = _too_long(raw)
+            else:
+                name, why = field_and_fault(bytes(raw), unreadable)
+                name = name if name is None else shortened(name)
         if self._intake.id_of is None:
             return IndexVerdict(place, REFUSED, name, why)
         return IdVerdict(_id(raw), REFUSED, name, why)
+
+
+def _too_long(raw: msgspec.Raw | bytes) -> str:
+    return f"the event has {len(raw)} bytes, more than {MAX_ELEMENT}"
 
 
 class _WithId(msgspec.Struct):

@@ -80,17 +80,18 @@ def field_and_reason(detail: str, type_: type) -> tuple[str | None, str]:
     ('event_type', "invalid enum value 'cumulative': there are CUMULATIVE, TIME-SERIES")
     """
     if found := _CHECKED.fullmatch(detail):
-        return found[1], _short(found[2])
+        return found[1], shortened(found[2])
     if found := _MISSING.fullmatch(detail):
         return found[1], "is missing"
     if found := _TYPED.fullmatch(detail):
-        reason = _short(found[1][:1].lower() + found[1][1:])
+        reason = shortened(found[1][:1].lower() + found[1][1:])
         choices = _choices(type_, found[2]) if "enum" in reason else ""
         return found[2], reason + choices
-    return None, _short(detail)
+    return None, shortened(detail)
 
 
-def _short(reason: str) -> str:
+def shortened(reason: str) -> str:
+    """What a client sent, as far as it is quoted."""
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "…"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -14,7 +14,7 @@ from infra.config import Config
 from infra.errors import KafkaUnavailableError, WeirError
 from infra.threads import in_daemon
 from producers.acknowledged import AcknowledgedProducer, Delivered
-from producers.ingest_body import BodyError, events_in
+from producers.ingest_body import BodyError, Raws, events_in
 from producers.ingest_flight import Flight
 from producers.ingest_intake import Intake
 from producers.ingest_judge import Fit, Judge, KnownIds
@@ -23,8 +23,8 @@ from producers.ingest_verdicts import Answer
 
 #: Seconds that Kafka has to acknowledge a record; then nobody knows what became of it.
 DELIVERY_TIMEOUT = 5.0
-#: So many events are judged and written at a time, then others get their turn.
-SLICE = 250
+#: So many events, or so many bytes of them, are judged and written at a time, then others get their turn.
+SLICE, SLICE_BYTES = 250, 256 << 10
 #: The longest record that events share, in bytes.
 PACKED = 64 << 10
 #: The most ids that are known to be in Kafka, and for how long, in ms; the job knows more.
@@ -94,18 +94,18 @@ class IngestWriter:
         """
         if not self._is_open:
             raise BodyError("this service stops", 503)
-        raws = events_in(body, lines)
-        del body
-        now = self._clock()
-        if self._known is not None:
-            self._known.turn(now)
         request = IngestRequest(self.flight, self._known)
         self._open.add(request)
         try:
-            for start in range(0, len(raws), SLICE):
-                if start:
+            raws = await self._told_apart(body, lines)
+            del body
+            now = self._clock()
+            if self._known is not None:
+                self._known.turn(now)
+            for number, some in enumerate(_slices(raws)):
+                if number:
                     await asyncio.sleep(0)
-                self._write(request, self._judge.judge(request.judged, raws[start : start + SLICE], now), now)
+                self._write(request, self._judge.judge(request.judged, some, now), now)
             del raws
             made = await request.answered()
         finally:
@@ -123,6 +123,13 @@ class IngestWriter:
             _log.error("ingest.left_behind", intake=self._intake.name, unacknowledged=left)
         for request in self._open:
             request.give_up()
+
+    async def _told_apart(self, body: bytes, lines: bool) -> Raws:
+        self.flight.hold(len(body))
+        try:
+            return await events_in(body, lines)
+        finally:
+            self.flight.hold(-len(body))
 
     def _write(self, request: IngestRequest, fit: Sequence[Fit], now: int) -> None:
         if self._intake.id_of is not None:
@@ -174,3 +181,14 @@ class IngestWriter:
         except KafkaException:
             return False
         return True
+
+
+def _slices(raws: Raws) -> Iterator[Raws]:
+    """The events, in order, so many at a time; one that is too long by itself comes alone."""
+    start = 0
+    while start < len(raws):
+        some = raws[start : start + SLICE]
+        while len(some) > 1 and sum(map(len, some)) > SLICE_BYTES:
+            some = some[: len(some) // 2]
+        yield some
+        start += len(some)

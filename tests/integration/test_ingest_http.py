@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from io import BytesIO
+from typing import Any
 
 import msgspec
 import pytest
@@ -141,6 +142,76 @@ def test_a_body_of_megabytes_is_taken_in_turns_with_others(config: Config) -> No
 
     asyncio.run(main())
     assert len(elements(config, MONITORING)) == 12_001
+
+
+def with_one_bad(good: Callable[..., dict[str, Any]], first: int, field: str, bad: bytes) -> bytes:
+    """A body of some 600 KB, of 4 000 events: all are good but for one, which has `bad` in that field."""
+    events = [msgspec.json.encode(good(first + n, note="x" * 40)) for n in range(4_000)]
+    before = b'"%b":%d' % (field.encode(), first + 2_000)
+    assert before in events[2_000]
+    events[2_000] = events[2_000].replace(before, b'"%b":%b' % (field.encode(), bad))
+    return b"[" + b",".join(events) + b"]"
+
+
+NUMBERS = {b"NaN": "NaN is no number in JSON", b"-Infinity": "-Infinity is no number in JSON", b"1e400": "1e"}
+
+
+def test_one_bad_number_in_a_large_body_is_refused_alone(config: Config) -> None:
+    async def main() -> None:
+        for intake, good, field in ((MONITORING, event, "event_value"), (METRICS, metric, "value")):
+            async with serving(config, intake, clock=clock) as service:
+                for number, (bad, reason) in enumerate(NUMBERS.items()):
+                    said = await service.post(BytesIO(with_one_bad(good, 10_000 * number, field, bad)))
+                    assert (said.status, said.body["accepted"], said.body["refused"]) == (400, 3_999, 1)
+                    refused = said.body["events"][2_000]
+                    assert (refused["status"], refused["field"]) == ("refused", field)
+                    assert reason in refused["reason"] or "out of range" in refused["reason"]
+
+    asyncio.run(main())
+    assert len(elements(config, MONITORING)) == len(elements(config, METRICS)) == 3 * 3_999
+
+
+def test_a_value_of_a_megabyte_is_refused_with_its_field_or_with_413(config: Config) -> None:
+    large = [event(n, event_type=k, event_value="1" * 1_000_000) for n, k in enumerate(("CUMULATIVE", "TIME-SERIES"))]
+
+    async def main() -> None:
+        async with serving(config, MONITORING, clock=clock) as service:
+            said = await service.post(BytesIO(msgspec.json.encode([*large, event(2)])))
+            assert (said.status, said.verdicts) == (400, ["refused", "refused", "accepted"])
+            for n in range(2):
+                assert said.body["events"][n] == {
+                    "event_id": f"e-{n}", "status": "refused", "field": "event_value",
+                    "reason": "has 1000002 bytes, more than 65536",
+                }  # fmt: skip
+        async with serving(replace(config, ingest_max_body=65_536), MONITORING, clock=clock) as service:
+            said = await service.post(BytesIO(msgspec.json.encode(large[0])))
+            assert (said.status, said.body) == (413, {"error": {"reason": "the body has more than 65536 bytes"}})
+
+    asyncio.run(main())
+    assert [e.event_id for e in elements(config, MONITORING)] == ["e-2"]
+
+
+#: Times before 1970, and what is said of them.
+BEFORE = [
+    ("1969-12-31T23:59:59Z", "is before 1970"),
+    ("1970-01-01T00:59:59+01:00", "is before 1970"),
+    ("-0001-01-01T00:00:00Z", "is no time in RFC 3339"),
+    ("0000-01-01T00:00:00Z", "is no time"),
+    (-1, "is negative"),
+    ("-1", "is no time in RFC 3339"),
+]
+
+
+def test_a_time_before_1970_is_refused_in_every_form(config: Config) -> None:
+    async def main() -> None:
+        async with serving(config, METRICS, clock=clock) as service:
+            said = await service.post([metric(n, timestamp=time) for n, (time, _) in enumerate(BEFORE)] + [metric(9)])
+            assert (said.status, said.verdicts) == (400, ["refused"] * len(BEFORE) + ["accepted"])
+            for told, (_, reason) in zip(said.body["events"], BEFORE, strict=False):
+                assert (told["field"], reason in told["reason"]) == ("timestamp", True), told
+
+    asyncio.run(main())
+    assert len(elements(config, METRICS)) == 1
 
 
 JSON, LINES = "application/json", "application/x-ndjson"

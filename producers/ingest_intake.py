@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,9 @@ class Intake:
 
     `id_of` gives what an event is told apart by, its field `event_id`: what Kafka has is not written again. Where it is
     None events are told apart by their place in the request, and those of one request share records without a key.
+
+    `kind_of` gives what an event belongs to and of which kind, its field `event_type`, that makes it: a request's later
+    event that would make it another is refused.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Intake:
     time_field: str
     max_skew: Callable[[Config], int]
     id_of: Callable[[Any], str] | None = None
+    kind_of: Callable[[Any], tuple[Hashable, enum.Enum]] | None = None
 
 
 def _monitoring_time(event: MonitoringEvent) -> int:
@@ -48,9 +53,13 @@ def _event_id(event: MonitoringEvent) -> str:
     return event.event_id
 
 
+def _kind(event: MonitoringEvent) -> tuple[Hashable, enum.Enum]:
+    return (event.client_id, event.event_key), event.event_type
+
+
 MONITORING = Intake(
     "monitoring", MONITORING_EVENTS, "/events", None,
-    _monitoring_time, "event_timestamp", lambda config: config.monitoring_max_skew, _event_id,
+    _monitoring_time, "event_timestamp", lambda config: config.monitoring_max_skew, _event_id, _kind,
 )  # fmt: skip
 METRICS = Intake(
     "metrics", METRIC_EVENTS, "/metric-events", "/ws/metric-events",

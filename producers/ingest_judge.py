@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,13 +39,15 @@ Fit = tuple[int, bytes, bytes | None]
 class Judged:
     """What is known of one request's events so far: a verdict each, in their order.
 
-    `twins` are events whose id an earlier one has, with the place of that one.
+    `twins` are events whose id an earlier one has, with the place of that one; `kinds` is what those that are fit have
+    made of what they belong to (`Intake.kind_of`).
     """
 
     verdicts: list[Verdict] = field(default_factory=list)
     twins: list[tuple[int, int]] = field(default_factory=list)
     ignored_fields: int = 0
     places: dict[str, int] = field(default_factory=dict)
+    kinds: dict[Hashable, enum.Enum] = field(default_factory=dict)
 
 
 class KnownIds:
@@ -138,6 +141,9 @@ class Judge:
                 verdicts.append(IdVerdict(id_, DUPLICATE))
             elif id_ in known:
                 verdicts.append(IdVerdict(id_, DUPLICATE))
+            elif (other := self._other_kind(judged, event)) is not None:
+                del places[id_]
+                verdicts.append(self._refused(place, raw, other))
             else:
                 verdicts.append(IdVerdict(id_, UNKNOWN))
                 fit.append((place, bytes(raw), id_.encode()))
@@ -148,6 +154,15 @@ class Judge:
         event = self._decoder.one(raw)
         judged.ignored_fields += len(_object(raw).keys() - self._fields)
         return event
+
+    def _other_kind(self, judged: Judged, event: Any) -> str | None:
+        """What is wrong with an event of another kind than an earlier one's that it belongs together with."""
+        if self._intake.kind_of is None:
+            return None
+        whole, kind = self._intake.kind_of(event)
+        if (first := judged.kinds.setdefault(whole, kind)) is kind:
+            return None
+        return f"`event_type` is {kind.value}, and an earlier event of this request with the same key is {first.value}"
 
     def _ahead(self, event: Any, now: int) -> str:
         time, most = readable(self._intake.time(event)), duration_text(self._max_skew)

@@ -252,6 +252,33 @@ def test_what_is_known_elsewhere_may_forbid_an_event() -> None:
     ]
 
 
+def test_both_kinds_of_one_key_in_a_request_are_refused_from_the_second_on() -> None:
+    judge, made = Judge(MONITORING, HOUR, None, None), Judged()
+    kinds = ["TIME-SERIES", "CUMULATIVE", "TIME-SERIES", "CUMULATIVE", "CUMULATIVE", "CUMULATIVE"]
+    keys = ["k", "k", "k", "l", "k", "l"]
+    events = [event(event_id=str(n), event_type=kind, event_key=keys[n]) for n, kind in enumerate(kinds)]
+    events[4]["client_id"] = "another"
+    fit = judge.judge(made, [msgspec.json.encode(one) for one in events[:3]], NOW)
+    fit += judge.judge(made, [msgspec.json.encode(one) for one in events[3:]], NOW)  # the same request goes on
+    assert [place for place, _, _ in fit] == [0, 2, 3, 4, 5]
+    assert made.verdicts[1] == IdVerdict(
+        "1", "refused", "event_type",
+        "is CUMULATIVE, and an earlier event of this request with the same key is TIME-SERIES",
+    )  # fmt: skip
+    assert judge.judge(Judged(), [msgspec.json.encode(events[1])], NOW)  # another request
+
+
+def test_the_id_of_an_event_refused_for_its_kind_is_free_and_duplicates_have_no_kind() -> None:
+    known = KnownIds(10, HOUR)
+    known.add("0")
+    other = "TIME-SERIES"
+    events = [event(event_id="0", event_type=other), event(event_id="1"), event(event_id="1", event_type=other),
+              event(event_id="2", event_type=other), event(event_id="2")]  # fmt: skip
+    said, fit = judged(events, Judge(MONITORING, HOUR, None, known))
+    assert [v.status for v in said.events] == ["duplicate", "accepted", "duplicate", "refused", "accepted"]
+    assert [place for place, _, _ in fit] == [1, 4]
+
+
 def test_what_is_unknown_makes_a_503_of_it() -> None:
     verdicts = [IdVerdict("1", "accepted"), IdVerdict("2", "refused", "f", "r"), IdVerdict("3", "unknown", None, "r")]
     assert answer(verdicts, 0).status == 503

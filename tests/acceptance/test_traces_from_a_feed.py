@@ -1,4 +1,4 @@
-"""The recorded feed, played at 50 times its speed through a real WebSocket: the truth comes out at every end."""
+"""The recorded feed, played at 100 times its speed through a real WebSocket: the truth comes out at every end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_totals_per_pair_are_the_truth_in_kafka_in_postgres_and_back_at_the_
     with ExitStack() as stack:
         for service in (["worker", "links"], ["run", "link-store"], ["feed", "connect", url]):
             stack.enter_context(started(environ, *service))
-        feed = stack.enter_context(started(environ, "feed", "serve", str(FEED), "--speed", "50", "--json"))
+        feed = stack.enter_context(started(environ, "feed", "serve", str(FEED), "--speed", "100", "--json"))
         code = feed.process.wait(150)
         feed.end()
         results = Results(config)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat, starmap
+from operator import itemgetter, length_hint
 from threading import Lock
 from typing import Any
 
@@ -30,8 +32,11 @@ BATCH = 1024
 FULL = 8 * BATCH
 #: So many events are aggregated at once, or so many for each type: a column costs much less than its values one by one.
 ROWS, EACH = 32 * BATCH, 128
+#: An event that is so much younger than the oldest minute kept is taken without a look at the clock, in ms.
+_MARGIN = 3_600_000
 #: `schemas.numbers.LIMIT` as a float, which is compared faster.
 _LIMIT = 1e100
+_row = itemgetter(0)
 
 
 class ProcessorClosedError(WeirError):
@@ -59,12 +64,14 @@ class MetricsProcessor:
         self._pending: deque[MetricEvent] = deque()  # their timestamps in ms, whatever they came with
         self._append = self._pending.append
         self._closed = False
-        # Times from `_first` to `_last` were allowed when the clock was last looked at, and are in ms whatever it says.
+        # Times from `_first` to `_last` were allowed when the clock was last looked at, which is whenever events are
+        # taken over, and for an hour from then on; they are in ms whatever the clock says.
         self._first, self._last = 0, -1
         self._keys: dict[str, Key] = {}  # the event types that were let in
         self._admitting = Lock()  # for writing to the keys
         self._folding = Lock()  # for popping what is pending, and for what follows
         self._aggregation = Several(AGGREGATES)
+        self._taken = _nothing()
         self._cells = cells_for(TumblingWindows(MINUTE, 0, 0), self._aggregation)
         self._rows = 0  # that the cells hold
         self._minutes: dict[int, dict[Key, Any]] = {}  # start to plain states, which are replaced and never changed
@@ -74,7 +81,11 @@ class MetricsProcessor:
         """Takes one event: a `MetricEvent`, or a mapping or an object with its fields.
 
         Raises PoisonError, which names the field, for what is no event, or one too far ahead of the clock or behind it;
-        OverloadError for one of a type too many; ProcessorClosedError after `close`.
+        OverloadError for one of a type too many; ProcessorClosedError after `close`. An event that has become too old
+        since the clock was looked at, over an hour ago and fewer than 1 024 events, may be taken; no answer has it.
+
+        Whatever else is raised, by a signal's handler for one, the event may have been taken; none that was is lost
+        unless it is being folded into sketches just then.
         """
         if type(event) is not MetricEvent:
             event = _checked(event)
@@ -146,13 +157,11 @@ class MetricsProcessor:
     def _admitted(self, event: MetricEvent) -> MetricEvent:
         """The event with its time in ms. Raises PoisonError for one not allowed, OverloadError for a type too many."""
         (at,) = timestamps_ms([event.timestamp])
-        now = self._now()
-        first, last = _start(now) - (MINUTES - 1) * MINUTE, now + self._max_skew
-        self._first, self._last = max(first, SECONDS_BELOW), last
-        if at > last:
+        now = self._looked()
+        if at > now + self._max_skew:
             why = f"`timestamp` is {at - now} ms ahead of the clock, {self._max_skew} are allowed"
             raise PoisonError(Reason.TIMESTAMP, why)
-        if at < first:
+        if at < _oldest(now):
             raise PoisonError(Reason.LATE, f"`timestamp` {readable(at)} is more than {MINUTES} minutes ago")
         with self._admitting:
             if event.event_type not in self._keys:
@@ -161,20 +170,35 @@ class MetricsProcessor:
                 self._keys[event.event_type] = (event.event_type,)
         return MetricEvent(at, event.user_id, event.event_type, event.value)
 
+    def _looked(self) -> int:
+        """Looks at the clock, and renews what is allowed by it."""
+        now = self._now()
+        self._first, self._last = max(_oldest(now) + _MARGIN, SECONDS_BELOW), now + self._max_skew
+        return now
+
     def _take_over(self) -> None:
-        """Groups what is pending by minute and type. With `_folding` held: no answer misses what is taken here."""
+        """Groups what is pending by minute and type. With `_folding` held: no answer misses what is taken here.
+
+        Where it is interrupted, what was popped and is not grouped is so the next time: nothing but `add` moves the
+        second of `_taken` on, by one event as it takes one, and events are popped by one call that runs no Python.
+        """
         pop, known = self._pending.popleft, self._keys
-        left = len(self._pending)
+        events, rest = self._taken
+        left = length_hint(rest) + len(self._pending)  # what others bring meanwhile is for the next time
         while left:
             size = min(left, BATCH)
             left -= size
-            events = [pop() for _ in range(size)]
+            events = events[len(events) - length_hint(rest) :]
+            self._taken = events, (rest := iter(events))
+            events.extend(starmap(pop, repeat((), size - len(events))))
             times: list[int] = [event.timestamp for event in events]  # type: ignore[misc]
             keys = [known.get(event.event_type) or (event.event_type,) for event in events]
-            self._cells.add(keys, times, self._aggregation.rows(events), min(times), max(times))
-            self._rows += size
+            rows = map(_row, zip(self._aggregation.rows(events), rest))  # noqa: B905 - `rest` is not to be read past its end
+            self._cells.add(keys, times, rows, min(times), max(times))
+            self._rows += len(events)
             if self._rows >= max(ROWS, EACH * len(known)):
                 self._fold()
+        self._looked()
 
     def _fold(self) -> None:
         """Takes what was grouped into the minutes, and drops those that are too old. With `_folding` held."""
@@ -185,7 +209,7 @@ class MetricsProcessor:
             for key, plain in cells.items():
                 before = minute.get(key)
                 minute[key] = plain if before is None else own.dump(own.merge(own.load(before), own.load(plain)))
-        first = _start(self._now()) - (MINUTES - 1) * MINUTE
+        first = _oldest(self._now())
         if old := [start for start in self._minutes if start < first]:
             for start in old:
                 del self._minutes[start]
@@ -206,6 +230,12 @@ class MetricsProcessor:
         return own.result(state)
 
 
+def _nothing() -> tuple[list[MetricEvent], Iterator[MetricEvent]]:
+    """No events, and those of them that are still to be grouped."""
+    events: list[MetricEvent] = []
+    return events, iter(events)
+
+
 def _checked(event: Any) -> MetricEvent:
     """What `process_event` was given, as an event. Raises PoisonError, which names the field, where it is none."""
     try:
@@ -222,6 +252,11 @@ def _checked(event: Any) -> MetricEvent:
 def _start(time_ms: int) -> int:
     """The start of the minute that a time is in."""
     return time_ms - time_ms % MINUTE
+
+
+def _oldest(now_ms: int) -> int:
+    """The start of the first minute that is kept."""
+    return _start(now_ms) - (MINUTES - 1) * MINUTE
 
 
 def _figures(result: Mapping[str, Any]) -> dict[str, float]:

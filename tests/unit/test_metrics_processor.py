@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -152,6 +153,24 @@ def test_a_late_event_revises_its_minute_and_old_minutes_are_dropped() -> None:
         p.process_event(event(at=to_rfc3339(BASE)))
     p.process_event(event(kind="buy", at=clock[0]))  # "login" is forgotten with its last minute
     assert p.get_aggregates(1)["buy.count"] == 1
+
+
+def test_what_has_become_too_old_is_refused_once_the_clock_was_looked_at() -> None:
+    clock = [NOW]
+    p = processor(now_ms=lambda: clock[0])
+    oldest = BASE - 1439 * MINUTE
+    p.process_event(event())
+    p.process_event(event(at=oldest))
+    clock[0] += 59 * MINUTE  # nobody has looked since
+    with pytest.raises(PoisonError, match="more than 1440 minutes ago"):
+        p.process_event(event(at=oldest + 59 * MINUTE - 1))
+    p.process_event(event(at=oldest + 59 * MINUTE))
+    clock[0] += 120 * MINUTE
+    assert p.get_aggregates(1440)["login.count"] == 1
+    with pytest.raises(PoisonError, match="more than 1440 minutes ago"):
+        p.process_event(event(at=oldest + 179 * MINUTE - 1))
+    with pytest.raises(PoisonError, match="ahead of the clock"):
+        p.process_event(event(at=clock[0] + HOUR + 1))
 
 
 def test_an_event_ahead_of_the_clock_counts_when_its_minute_comes() -> None:
@@ -347,3 +366,62 @@ def test_an_error_of_the_clock_loses_nothing() -> None:
     p.process_event(event())
     broken[0] = False
     assert p.get_aggregates(1)["login.count"] == 2
+
+
+class Interruption(BaseException):
+    """As a signal's handler raises it."""
+
+
+@pytest.mark.parametrize("step", range(1, 60))
+def test_an_interruption_at_any_line_of_taking_over_loses_nothing_and_counts_nothing_twice(step: int) -> None:
+    p = processor()
+    one = event()
+    for _ in range(3):
+        p.process_event(one)
+    left = [step]
+
+    def trace(frame: FrameType, what: str, _: object) -> Any:
+        if frame.f_code.co_filename != metrics_processor.__file__ or frame.f_code.co_name == "_fold":
+            return None
+        if what == "line" and own in (frame.f_code, frame.f_back and frame.f_back.f_code):
+            left[0] -= 1
+            if not left[0]:
+                raise Interruption
+        return trace
+
+    own = MetricsProcessor._take_over.__code__
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        found = p.get_aggregates(1)
+    except Interruption:
+        found = {}
+    finally:
+        sys.settrace(before)
+    assert not found or left[0] > 0
+    p.process_event(one)
+    assert p.get_aggregates(1)["login.count"] == 4
+    assert p.get_aggregates(1)["login.sum"] == 6
+
+
+def test_an_interruption_while_a_batch_is_grouped_loses_nothing_and_counts_nothing_twice() -> None:
+    """The third event's key interrupts: two are grouped, and the third and the last are so the next time."""
+
+    class Key(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            if interrupts and sys._getframe(1).f_code.co_name == "add":
+                interrupts.pop()
+                raise Interruption
+            return super().__hash__()
+
+    interrupts: list[int] = []
+    p = processor()
+    for kind in ("login", "login", Key("buy"), "login"):
+        p.process_event(event(kind=kind))
+    p._keys[Key("buy")] = (Key("buy"),)
+    interrupts.append(1)
+    with pytest.raises(Interruption):
+        p.get_aggregates(1)
+    assert {name: p.get_aggregates(1)[f"{name}.count"] for name in ("login", "buy")} == {"login": 3, "buy": 1}

@@ -1,7 +1,8 @@
 """What topics hold, in memory: rebuilt at each start from their beginnings, and how far it is behind them.
 
 Records are read in a thread, and taken in on the event loop, a few milliseconds at a time. Every second Kafka is asked
-what there is: so a topic that was made again is noticed, which starts the view anew, and one that got more partitions.
+what there is: so a topic that was made again, or of which all was deleted (`weir reset`), is noticed, which starts the
+view anew, and one that got more partitions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
@@ -46,9 +48,23 @@ class Lag(msgspec.Struct, frozen=True):
     ms: int | None
 
 
+@dataclass
+class _Read:
+    """How far it has read since it began, and what there was; put in place at once, since other threads ask for it.
+
+    `times`: when the last record read of a place was written (epoch ms). `whole`: when it is known to have had all that
+    there was, in seconds, monotonic; None: it has not come to the end.
+    """
+
+    edges: Edges
+    positions: dict[Place, int]
+    times: dict[Place, int]
+    whole: float | None
+
+
 class MemoryView(Generic[T]):
     """Feeds `apply` with every element of the topics, those of a partition in order, each once; `clear` is called
-    before it begins from the beginnings, each time. Of one event loop.
+    before it begins from the beginnings, each time. Of one event loop, but for `lag`, which any thread may call.
 
     `decode` is called in a thread, with a topic's own name and a record, and raises PoisonError where that cannot be
     used: it is logged and left out. `clock` gives epoch milliseconds, and so does `since`: what was written before that
@@ -67,22 +83,18 @@ class MemoryView(Generic[T]):
     ) -> None:
         self._config, self._topics, self._since = config, topics, since
         self._decode, self._apply, self._clear, self._clock = decode, apply, clear, clock
-        self._edges: Edges | None = None
+        self._now: _Read | None = None
         self._replay: Replay[T] | None = None
         self._again = asyncio.Event()
         self._batches: deque[Batch[T]] = deque()
         self._rest: Iterator[tuple[Place, int, T]] = iter(())
         self._turn: asyncio.Handle | None = None
-        self._positions: dict[Place, int] = {}
-        self._times: dict[Place, int] = {}
-        #: When it is known to have had all that there was, in seconds, monotonic.
-        self._whole: float | None = None
         self._read = self._unreadable = self._deleted = 0
 
     async def open(self) -> None:
         """Makes the topics where they are missing, and begins to read. Raises KafkaUnavailableError; then it may be
         called again."""
-        if self._edges is None:
+        if self._now is None:
             self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             await in_daemon(lambda: kafka.ensure_topics(self._config, self._topics, timeout=5))
             self._survey = Survey(self._config, self._topics, self._since)
@@ -115,27 +127,28 @@ class MemoryView(Generic[T]):
     @property
     def is_whole(self) -> bool:
         """Whether it has come to the end of the topics since it began from their beginnings."""
-        return self._whole is not None
+        return self._now is not None and self._now.whole is not None
 
     @property
     def state(self) -> str:
         """`starting` until it is whole for the first time, `waiting` while Kafka does not answer, else `running`."""
-        if self._edges is not None and not self._is_answered():
+        if self._now is not None and not _is_answered(self._now.edges):
             return "waiting"
         return "running" if self.is_whole else "starting"
 
     def lag(self) -> Lag:
         """How far it is behind now."""
-        if self._edges is None:
+        if (now := self._now) is None:
             return Lag(None, None)
-        behind = {p: end - self._positions[p] for p, (_, end) in self._edges.places.items() if end > self._positions[p]}
+        edges, positions, times = now.edges, now.positions.copy(), now.times.copy()  # it is read on meanwhile
+        behind = {p: end - positions[p] for p, (_, end) in edges.places.items() if end > positions[p]}
         records = sum(behind.values())
-        if not behind and self._is_answered():
+        if not behind and _is_answered(edges):
             return Lag(0, 0)
-        if self._whole is not None:
-            return Lag(records, int((time.monotonic() - self._whole) * 1000))
-        times = [self._times[place] for place in behind if place in self._times]
-        return Lag(records, max(0, self._clock() - min(times)) if times else None)
+        if (whole := now.whole) is not None:
+            return Lag(records, int((time.monotonic() - whole) * 1000))
+        written = [times[place] for place in behind if place in times]
+        return Lag(records, max(0, self._clock() - min(written)) if written else None)
 
     def facts(self) -> dict[str, int]:
         """Records `read`, those left out because they were `unreadable`, and offsets that Kafka had `deleted` before
@@ -148,24 +161,24 @@ class MemoryView(Generic[T]):
         """Reads from `positions` on, and where there is none, or records before it are gone, from what is first. None:
         all from the beginnings."""
         self._stop()
-        if positions is None:
+        before = None if positions is None else self._now
+        if before is None:
             self._clear()
-            self._whole = None
-            self._times = {}
             self._read = self._unreadable = self._deleted = 0
         known = positions or {}
         if positions is None and self._since is not None:
             known = {place: first for place, (first, _) in edges.places.items()}
-        self._positions = {place: max(known.get(place, 0), first) for place, (first, _) in edges.places.items()}
-        for place, position in self._positions.items():
+        start = {place: max(known.get(place, 0), first) for place, (first, _) in edges.places.items()}
+        for place, position in start.items():
             if deleted := position - known.get(place, 0):
                 self._deleted += deleted
                 _log.warning("view.records_deleted", topic=place[0], partition=place[1], records=deleted)
-        self._edges = edges
-        replay: Replay[T] = Replay(self._config, self._positions, self._decode, self._deliver, self._fail)
+        times, whole = ({}, None) if before is None else (before.times, before.whole)
+        self._now = _Read(edges, start, times, whole)
+        replay: Replay[T] = Replay(self._config, start, self._decode, self._deliver, self._fail)
         self._replay = replay
         replay.start()
-        self._note()
+        self._note(self._now)
 
     def _stop(self) -> None:
         if self._replay is not None:
@@ -185,31 +198,33 @@ class MemoryView(Generic[T]):
                 self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
+        assert self._now is not None
         until = time.monotonic() + _TURN
+        positions = self._now.positions
         try:
             while self._batches:
                 for number, (place, offset, element) in enumerate(self._rest, start=1):
-                    if offset >= self._positions[place]:
+                    if offset >= positions[place]:
                         self._apply(element)
-                        self._positions[place] = offset + 1
+                        positions[place] = offset + 1
                     if number % _ELEMENTS == 0 and time.monotonic() > until:
                         self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
                         return
-                self._taken(self._batches.popleft())
+                self._taken(self._batches.popleft(), self._now)
                 self._rest = iter(self._batches[0].elements if self._batches else ())
         except Exception as e:  # noqa: BLE001 - handed to the one who runs the view
             self._fail(e)
         self._turn = None
 
-    def _taken(self, batch: Batch[T]) -> None:
+    def _taken(self, batch: Batch[T], now: _Read) -> None:
         for place, position in batch.reached.items():
-            self._positions[place] = max(position, self._positions[place])
-        self._times |= batch.times
+            now.positions[place] = max(position, now.positions[place])
+        now.times |= batch.times
         self._read += len(batch.elements) + batch.unreadable
         self._unreadable += batch.unreadable
         if self._replay is not None:
             self._replay.taken()
-        self._note()
+        self._note(now)
         if batch.again:
             self._again.set()
 
@@ -224,7 +239,7 @@ class MemoryView(Generic[T]):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._again.wait(), _EVERY)
                 await asyncio.sleep(_PAUSE)
-            before = dict(self._positions)
+            before = dict(self._now.positions) if self._now is not None else {}
             try:
                 edges = await in_daemon(self._survey.ask)
             except KafkaUnavailableError as e:
@@ -234,27 +249,29 @@ class MemoryView(Generic[T]):
             self._compare(edges, before)
 
     def _compare(self, edges: Edges, before: dict[Place, int]) -> None:
-        """Begins anew where the topics are others than they were; `before`: how far was read when it was asked."""
-        assert self._edges is not None
-        is_other = edges.topics != self._edges.topics or any(
+        """Begins anew where the topics are others than they were, or emptied; `before`: how far was read when it was
+        asked."""
+        now = self._now
+        assert now is not None
+        is_other = edges.topics != now.edges.topics or any(
             place not in edges.places or edges.places[place][1] < position for place, position in before.items()
         )
-        if is_other:
-            _log.error("view.begins_anew", topics=sorted(edges.topics))
+        if is_other or edges.emptied_since(now.edges):
+            _log.error("view.begins_anew", topics=sorted(edges.topics), emptied=not is_other)
             self._begin(edges, None)
-        elif self._again.is_set() or edges.places.keys() != self._edges.places.keys():
-            self._begin(edges, dict(self._positions))
+        elif self._again.is_set() or edges.places.keys() != now.edges.places.keys():
+            self._begin(edges, dict(now.positions))
         else:
-            self._edges = edges
-            self._note()
+            now.edges = edges
+            self._note(now)
 
-    def _note(self) -> None:
+    def _note(self, now: _Read) -> None:
         """Whether all that there was is in."""
-        assert self._edges is not None
-        if all(self._positions[place] >= end for place, (_, end) in self._edges.places.items()):
-            if self._whole is None:
+        if all(now.positions[place] >= end for place, (_, end) in now.edges.places.items()):
+            if now.whole is None:
                 _log.info("view.whole", **self.facts())
-            self._whole = self._edges.asked
+            now.whole = now.edges.asked
 
-    def _is_answered(self) -> bool:
-        return self._edges is not None and time.monotonic() - self._edges.asked < _SILENT
+
+def _is_answered(edges: Edges) -> bool:
+    return time.monotonic() - edges.asked < _SILENT

@@ -12,6 +12,7 @@ are asked for again and again (`remember`) all but the latest minutes are: see `
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 from consumers.metric_cells import MINUTE, Cell, Figures, figures, merged
@@ -25,6 +26,8 @@ _APART, _TENS = 120, 360
 _PATIENCE = 60
 #: Of so many of the latest minutes it is looked whether they are final.
 _OPEN = 60
+#: No two changes have the same number, nor have those of a type that was forgotten and comes again.
+_changes = count(1)
 
 
 class _Base(NamedTuple):
@@ -90,7 +93,7 @@ class MetricMinutes:
         hour = own.hours.setdefault(minute - minute % HOUR, Hour(minute - minute % HOUR))
         if not hour.revise(minute, cell, final_since):
             self.unsettled += 1
-        own.changes += 1
+        own.changes = next(_changes)
         for minutes, base in list(own.bases.items()):
             if base.first <= minute < base.end:
                 del own.bases[minutes]
@@ -100,7 +103,7 @@ class MetricMinutes:
         return list(self._types)
 
     def changes(self, event_type: str) -> int:
-        """A number that grows whenever a cell of the type is revised; 0 where there is none."""
+        """A number that grows whenever a cell of the type is revised, and is never the same again; 0: there is none."""
         own = self._types.get(event_type)
         return 0 if own is None else own.changes
 

@@ -45,11 +45,22 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Edges:
     """What topics held when it was asked for (`asked`: seconds, monotonic): by topic the id that Kafka gave it, which a
-    topic that is made again does not share; by place the first offset to read, and the end of what is committed."""
+    topic that is made again does not share; by place the first offset to read, and the end of what is committed; and
+    the first offset that there is (`kept`)."""
 
     asked: float
     topics: Mapping[str, str]
     places: Mapping[Place, tuple[int, int]]
+    kept: Mapping[Place, int]
+
+    def emptied_since(self, before: Edges) -> bool:
+        """Whether a place has lost all that it held then, at least. `weir reset` deletes like that; retention by size
+        never does, and by time only where nothing was written for as long."""
+        return any(
+            at > before.kept[place] and at >= before.places[place][1]
+            for place, at in self.kept.items()
+            if place in before.kept
+        )
 
 
 class Survey:
@@ -70,7 +81,7 @@ class Survey:
                 topic = future.result()
                 ids[self._names[name]] = str(topic.topic_id)
                 places += [TopicPartition(name, partition.id) for partition in topic.partitions]
-            first = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            kept = first = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
             end = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
             if self._since is not None:
                 since = self._offsets(places, OffsetSpec.for_timestamp(self._since()))
@@ -81,7 +92,7 @@ class Survey:
             if e.args[0].code() in _NO_TOPIC:
                 raise KafkaUnavailableError(f"Kafka has not all of {', '.join(self._names)}") from e
             raise kafka.translate(e) from e
-        return Edges(asked, ids, {place: (first[place], end[place]) for place in end})
+        return Edges(asked, ids, {place: (first[place], end[place]) for place in end}, kept)
 
     def _offsets(self, places: Sequence[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
         committed = IsolationLevel.READ_COMMITTED

@@ -246,6 +246,22 @@ def test_a_client_that_nobody_heard_of_is_a_404_and_an_unknown_path_too(running:
     assert running.get("/clients").body == {"lag": {"records": 0, "ms": 0}, "clients": []}
 
 
+def test_a_running_service_forgets_what_a_reset_has_deleted(environ: dict[str, str], made: Config) -> None:
+    write(made, total("a", "requests", "1"), *(event("a", "cpu", n) for n in range(10)), event("gone", "cpu", 1))
+    with monitoring(environ, made) as (api, service):
+        assert len(api.ids("a", "cpu")) == 10
+        done = weir(environ, "reset", "monitoring", "--yes", "--yes")
+        assert (done.returncode, done.stderr) == (0, b"")
+        write(made, *(event("a", "cpu", n) for n in range(3)))  # recounted, at other offsets
+        service.wait_for_error_line(b"view.begins_anew")
+        until(lambda: api.ids("a", "cpu") == ["e0", "e1", "e2"])
+        assert api.data("a").keys() == {"cpu"}
+        assert api.client("gone").status == 404
+        write(made, total("a", "requests", "7"))
+        until(lambda: "requests" in api.data("a"))
+        assert service.err.count(b"view.begins_anew") <= 2  # one topic is emptied after the other
+
+
 def test_what_is_written_in_a_transaction_is_seen_once_it_is_committed(environ: dict[str, str], made: Config) -> None:
     producer = clients.producer(made, **{"transactional.id": made.topic("test")})
     producer.init_transactions(30)

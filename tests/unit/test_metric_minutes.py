@@ -131,6 +131,18 @@ def test_of_an_hour_that_is_cut_and_all_there_is_the_figures_are_still_given() -
     assert minutes.figures("login", 500, later) is None
 
 
+def test_a_change_of_a_type_that_was_forgotten_and_comes_again_is_a_change() -> None:
+    """Who keeps what was said of a type as long as its number of changes is the same must not keep it then."""
+    kept, another = MetricMinutes(), MetricMinutes()
+    numbers = []
+    for minute, minutes in ((NOON - MINUTES, kept), (NOON, kept), (NOON, another)):
+        minutes.revise("login", minute, cell([(1.0, "ann")]), None)
+        numbers.append(minutes.changes("login"))
+        minutes.tidy("login", NOON * MINUTE + 60 * MINUTE)
+    assert len(set(numbers)) == 3
+    assert kept.changes("login") == numbers[1]
+
+
 def test_what_changes_after_it_was_folded_is_right_but_for_the_quantiles() -> None:
     minutes = MetricMinutes()
     minutes.revise("login", NOON, cell([(1.0, "a")]), 0)

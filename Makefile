@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-long test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-listener bench-metrics bench-ingest lock clean
+.PHONY: setup run test test-long test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-listener bench-metrics bench-ingest bench-clients lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -87,6 +87,10 @@ bench-metrics: setup
 
 bench-ingest: setup
 	$(BIN)/python -m benchmarks.ingest
+
+bench-clients: setup
+	$(BIN)/python -m benchmarks.client_store
+	$(BIN)/python -m benchmarks.clients_api
 
 setup: $(READY)
 

@@ -28,7 +28,7 @@ def place(stack: list[tuple[str, str, int]]) -> str:
             return "imports"
         path = Path(file)
         if (package := next((p for p in path.parts if p in PACKAGES), None)) and "site-packages" not in file:
-            return f"{'/'.join(path.parts[path.parts.index(package):])} {function}"
+            return f"{'/'.join(path.parts[path.parts.index(package) :])} {function}"
     return "no function of weir's"
 
 

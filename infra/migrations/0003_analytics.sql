@@ -42,12 +42,21 @@ COMMENT ON COLUMN tenant_daily.sum_us IS 'The sum of their processing times in m
 COMMENT ON COLUMN tenant_daily.sketch IS 'A KLL sketch of their processing times in microseconds';
 
 -- What an answer in a cache was made of. A day's version grows with each transaction that touches tenant_daily there;
--- the version of tenants with each that touches them.
+-- the version of tenants with each that touches them. A stamp is drawn with each version: a number may come again, after a
+-- backup is played back or a standby has taken over without the last transactions, and a stamp does not.
 CREATE TABLE tenant_daily_versions (
     day date PRIMARY KEY,
-    version bigint NOT NULL
+    version bigint NOT NULL,
+    stamp uuid NOT NULL
 );
-CREATE TABLE tenants_version (version bigint NOT NULL); -- one row
+CREATE TABLE tenants_version (version bigint NOT NULL, stamp uuid NOT NULL); -- one row
+CREATE FUNCTION draw_stamp() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.stamp := gen_random_uuid();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER draw_stamp BEFORE INSERT OR UPDATE ON tenant_daily_versions FOR EACH ROW EXECUTE FUNCTION draw_stamp();
+CREATE TRIGGER draw_stamp BEFORE INSERT OR UPDATE ON tenants_version FOR EACH ROW EXECUTE FUNCTION draw_stamp();
 INSERT INTO tenants_version (version) VALUES (0);
 CREATE FUNCTION tenants_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

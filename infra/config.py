@@ -100,6 +100,17 @@ def _origins(text: str) -> str:
     return ",".join(origins)
 
 
+def archive_url(text: str) -> str:
+    """A place for the archive, without a slash at its end. Raises ValueError.
+
+    >>> archive_url("s3://bucket/weir/"), archive_url("file:///var/archive")
+    ('s3://bucket/weir', 'file:///var/archive')
+    """
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#@]*)?|file:///[^?#]+", text) or "//" in text[len("file://") :]:
+        raise ValueError("must be s3://bucket/prefix or file:///path")
+    return text.rstrip("/")
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -209,6 +220,9 @@ class Config:
     )
     metrics_max_skew: int = _setting("1h", duration_ms, "how far ahead of the clock a metric event may be")
     metrics_linger: int = _setting("1s", duration_ms, "pace of the metrics job's transactions under load")
+    archive: str | None = _setting(
+        None, archive_url, "where `weir archive` puts old events: s3://bucket/prefix or file:///path"
+    )
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level that is logged")
     log_format: str = _setting("console", _one_of("console", "json"), "how log lines are written")
 

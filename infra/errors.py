@@ -10,6 +10,8 @@ from __future__ import annotations
 from schemas.errors import PoisonError, WeirError
 
 __all__ = [
+    "ArchiveDamagedError",
+    "ArchiveUnavailableError",
     "ConfigError",
     "DiskFullError",
     "DownloadError",
@@ -43,6 +45,14 @@ class KafkaUnavailableError(RetryableError):
 
 class PostgresUnavailableError(RetryableError):
     """Postgres does not answer."""
+
+
+class ArchiveUnavailableError(RetryableError):
+    """The place of the archive cannot be read or written."""
+
+
+class ArchiveDamagedError(ArchiveUnavailableError):
+    """A file of the archive is not what was written: it works again once the file is put back."""
 
 
 class FeedBrokenError(RetryableError):

@@ -8,11 +8,10 @@ key. Rows come in order of time, tenants at random. Then
 
 - the original query on the plain table, as it is asked in the mission;
 - the repository's answer to the same question: its first page (1 000 rows), all pages, one tenant's days, sums and
-  events; cold (Postgres restarted, and where this process may, the kernel's page cache dropped: `cold_pages`), and warm
-  by percentiles, without a cache, with the one in the process, and with a Redis.
+  events; cold (Postgres restarted, and where this process may, the kernel's page cache dropped: `cold_pages`), and
+  warm: with nothing kept, with the cache in the process, and with a Redis (`WEIR_REDIS`, where it is set).
 
-`--plans FILE` writes the plans of both. `--keep` leaves the filled database in DIR, `--reuse` asks it again. 100 million
-rows take about 25 GB.
+`--plans FILE` writes the plans of both. `--keep` leaves the filled database in DIR, `--reuse` asks it again.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from consumers.analytics_rows import Scope
 from consumers.sql import query
 from infra.config import Config, load
 from infra.ports import free_ports
+from infra.redis import RedisStore
 from infra.servers.postgres import PostgresServer
 from infra.servers.server import running
 
@@ -160,6 +160,9 @@ def measured(config: Config, a: argparse.Namespace) -> dict[str, Any]:
             if name.startswith("first_page"):
                 cache = DayCache(MemoryStore(64 << 20))
                 found[name]["memory"] = asyncio.run(warm(config, ask, rounds, cache))
+                if config.redis is not None:
+                    cache = DayCache(RedisStore(config.redis))
+                    found[name]["redis"] = asyncio.run(warm(config, ask, rounds, cache))
         found["sizes"] = sizes(config)
         if a.plans:
             a.plans.write_text(plans(config, a))
@@ -193,7 +196,7 @@ def plans(config: Config, a: argparse.Namespace) -> str:
     pages: dict[str, Any] = {"start": FIRST, "end": last, "percentiles": False, "limit": PAGE + 1}
     asked: dict[str, dict[str, Any]] = {
         "daily": pages | {"plan": "enterprise", "after_tenant": None},
-        "days": {"plan": "enterprise", "percentiles": True, "days": [last - dt.timedelta(days=n + 1) for n in range(8)]},
+        "days": {"plan": "enterprise", "percentiles": True, "days": [last - dt.timedelta(days=n) for n in range(1, 9)]},
         "tenant_daily": pages | {"tenant_id": 7},
         "events": {"tenant_id": 7, "start": start, "end": start + dt.timedelta(days=1), "after_id": None,
                    "event_type": None, "limit": 101},

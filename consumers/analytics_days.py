@@ -20,7 +20,7 @@ _FIRST_DAYS, _MOST_DAYS = 8, 512
 
 @dataclass(frozen=True)
 class DailyQuery:
-    """Days from `start` to before `end` of the tenants on `plan` (None: on any), `limit` rows at most, after `after`."""
+    """Days from `start` to before `end` of the tenants on `plan` (None: any), `limit` rows at most, after `after`."""
 
     plan: str | None
     start: dt.date

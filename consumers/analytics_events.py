@@ -62,8 +62,10 @@ class _Part:
 async def events(
     connection: psycopg.AsyncConnection, tenant_id: int, wanted: EventQuery, archive: Archive | None
 ) -> EventPage:
-    """A page. `connection` is in a READ COMMITTED transaction: Postgres is asked first, and holds on to its months until
-    the end, so one that it has no longer is in the archive by the time that this is asked. What both have counts once.
+    """A page. `connection` is in a READ COMMITTED transaction.
+
+    Postgres is asked first, and holds on to its months until the transaction ends: one that it has no longer is in the
+    archive by the time that this is asked. What both have counts once.
     """
     parts = [await _stored(connection, tenant_id, wanted)]
     if archive is not None:

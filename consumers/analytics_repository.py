@@ -137,9 +137,7 @@ class AnalyticsRepository:
                     try:
                         await connection.execute(query("scope"), parameters)
                     except psycopg.errors.InvalidParameterValue as e:
-                        raise PostgresUnavailableError(
-                            "Postgres has no role weir_reader yet; `weir migrate` makes it"
-                        ) from e
+                        raise PostgresUnavailableError(f"`weir migrate` has not run yet: {e}") from e
                     yield connection
 
 

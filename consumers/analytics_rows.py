@@ -42,7 +42,7 @@ class Scope:
 
 
 class Daily(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a tenant's events of one UTC day come to. Times are in milliseconds; percentiles are estimates, or left out."""
+    """What a tenant's events of one UTC day come to, in milliseconds; percentiles are estimates, or left out."""
 
     tenant_id: int
     day: dt.date
@@ -57,7 +57,7 @@ class Daily(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Summary(msgspec.Struct, frozen=True, gc=False, rename={"start": "from", "end": "to"}):
-    """What a tenant's events of the days from `start` to before `end` come to; without events there is only their count."""
+    """What a tenant's events of the days from `start` to before `end` come to; of none there is only the count."""
 
     tenant_id: int
     start: dt.date

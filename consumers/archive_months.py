@@ -45,6 +45,11 @@ def start(month: dt.date) -> dt.datetime:
     return dt.datetime(month.year, month.month, 1, tzinfo=dt.UTC)
 
 
+def containing(moment: dt.datetime | None) -> dt.date | None:
+    """The month, in UTC, that the moment is in; None of None."""
+    return None if moment is None else moment.astimezone(dt.UTC).date().replace(day=1)
+
+
 def partition(month: dt.date) -> str:
     """The name of its partition.
 

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from infra.cli import (
+    archive,
     broadcast,
     config,
     dead_letters,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 for module in (
     up, status, demo, feed, worker, reset, ledger, links, broadcast, monitoring, metrics, send, subscribe, simulate,
-    produce, tail, topics, trim, dead_letters, config,
+    produce, tail, topics, trim, dead_letters, archive, config,
 ):  # fmt: skip
     module.register(app)
 

@@ -31,7 +31,9 @@ class DailyQuery:
 
     def before(self) -> dt.date:
         """The end of the days that are left to be answered for."""
-        return self.end if self.after is None else min(self.end, self.after[0] + dt.timedelta(days=1))
+        if self.after is None or self.after[0] >= self.end:
+            return self.end
+        return self.after[0] + dt.timedelta(days=1)
 
     def after_tenant(self) -> int | None:
         """Of the last of these days, only tenants after this one are left; None: all."""

@@ -77,10 +77,13 @@ class AnalyticsRepository:
         if self._cache is not None:
             await self._cache.close()
 
-    async def daily(self, scope: Scope, wanted: DailyQuery) -> DailyPage:
-        """What the events of each tenant on a plan come to per day, newest day first, then by tenant."""
+    async def daily(self, scope: Scope, wanted: DailyQuery, keep: bool = True) -> DailyPage:
+        """What the events of each tenant on a plan come to per day, newest day first, then by tenant.
+
+        Not `keep`: past the cache, which would have to make room for what nobody asks for again.
+        """
         async with self._reading(scope) as connection:
-            if self._cache is None:
+            if self._cache is None or not keep:
                 rows = await asked(connection, wanted)
             else:
                 rows = await cached(connection, scope, wanted, self._cache)

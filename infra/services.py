@@ -45,7 +45,13 @@ SERVICES = (
         "counts links per window and pair of parents",
     ),
     Service("link-store", lambda c: ("run", "link-store"), "writes link counts to Postgres", tables=True),
-    Service("api", lambda c: ("run", "api"), "serves GET /links, /tables and /health", ports=("api",), tables=True),
+    Service(
+        "api",
+        lambda c: ("run", "api"),
+        "serves GET /links, /tables, /analytics and /health",
+        ports=("api",),
+        tables=True,
+    ),
     Service(
         "feed",
         lambda c: ("feed", "connect"),

@@ -13,6 +13,7 @@ __all__ = [
     "ArchiveDamagedError",
     "ArchiveUnavailableError",
     "ConfigError",
+    "DataRefusedError",
     "DiskFullError",
     "DownloadError",
     "FeedBrokenError",
@@ -53,6 +54,10 @@ class ArchiveUnavailableError(RetryableError):
 
 class ArchiveDamagedError(ArchiveUnavailableError):
     """A file of the archive is not what was written: it works again once the file is put back."""
+
+
+class DataRefusedError(WeirError):
+    """Postgres refuses a value."""
 
 
 class FeedBrokenError(RetryableError):

@@ -100,7 +100,7 @@ def _month(connection: psycopg.Connection, rows: int, tenants: int, month: Month
 def _rollup(connection: psycopg.Connection, partition: str) -> None:
     """tenant_daily of one month, its sketches made of the values."""
     with connection.cursor(binary=True) as cursor:
-        cursor.adapters.register_loader("float4[]", _Raw)
+        cursor.adapters.register_loader(cursor.adapters.types["float4"].array_oid, _Raw)
         cursor.execute(sql.SQL(_GROUPS).format(partition=sql.Identifier(partition)))
         groups = cursor.fetchall()
     groups.sort(key=lambda group: (group[1], group[0]))

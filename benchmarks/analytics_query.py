@@ -202,8 +202,7 @@ def plans(config: Config, a: argparse.Namespace) -> str:
                    "event_type": None, "limit": 101},
     }  # fmt: skip
     written = [f"-- {a.rows} rows, {a.tenants} tenants, {a.months} months"]
-    with psycopg.connect(config.dsn) as connection:
-        connection.execute("SET jit = off")
+    with psycopg.connect(config.dsn, autocommit=True) as connection:
         for name, parameters in asked.items():
             with connection.transaction():
                 connection.execute(query("scope"), {"scope": "*", "timeout_ms": "60000"})

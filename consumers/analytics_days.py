@@ -68,8 +68,8 @@ async def cached(connection: psycopg.AsyncConnection, scope: Scope, wanted: Dail
     rows: list[Daily] = []
     end, at_once = wanted.before(), _FIRST_DAYS
     while len(rows) <= wanted.limit:
-        parameters = {"start": wanted.start, "end": end, "limit": at_once}
-        stamps = await (await connection.execute(query("day_stamps"), parameters)).fetchall()
+        left = {"start": wanted.start, "end": end, "limit": at_once}
+        stamps = await (await connection.execute(query("day_stamps"), left)).fetchall()
         names = {
             day: entry_name(day, stamp, state[0], wanted.plan, scope.text, wanted.percentiles) for day, stamp in stamps
         }

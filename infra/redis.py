@@ -66,7 +66,9 @@ class RedisStore:
     async def get(self, names: Sequence[bytes]) -> list[bytes | None]:
         """The entries of these names, None for each that is not there or cannot be had."""
         found = await self._asked(lambda: self._client.mget(names)) if names else None
-        return [None] * len(names) if found is None else found
+        return (
+            [None] * len(names) if found is None else [entry if isinstance(entry, bytes) else None for entry in found]
+        )
 
     async def put(self, entries: Mapping[bytes, bytes]) -> None:
         """Keeps them, if Redis is there."""

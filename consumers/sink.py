@@ -124,7 +124,7 @@ class Sink:
         self._said = time.monotonic()
 
     def _store(self, work: _Work, batch: Batch) -> None:
-        """Stores a batch: as one transaction, or where Postgres refuses a row of it, in runs, the bad rows sifted out."""
+        """Stores a batch in one transaction; where Postgres refuses a row, in several, the bad rows sifted out."""
         try:
             self._write(work, batch)
         except DataRefusedError as e:

@@ -95,7 +95,7 @@ class SinkStore:
         return {place: found[place] for place in beginnings}
 
     def prepare(self, batch: Batch) -> None:
-        """What the tables want done before rows are written; in autocommit mode, and to be repeated as often as it is."""
+        """What the tables want done before rows are written; outside of their transaction."""
         with postgres.translated():
             for part in batch.parts.values():
                 if part.rows and part.table.prepare is not None:
@@ -133,7 +133,7 @@ class SinkStore:
         self, cursor: psycopg.Cursor, next_offsets: Mapping[Place, int], expected: Mapping[Place, int]
     ) -> None:
         if self._rolls_up:
-            # Two batches of different partitions may add to one cell: all of the sink's offsets are held, not only these.
+            # Batches of two partitions may add to one cell: all of the sink's offsets are held, not only these.
             cursor.execute(
                 "SELECT FROM sink_offsets WHERE sink = %s ORDER BY topic, partition FOR UPDATE", [self._sink]
             )

@@ -10,7 +10,7 @@ from types import TracebackType
 
 
 class Writer:
-    """Does one piece of work at a time, in the order given, in a thread that the end of the program does not wait for."""
+    """Does one piece of work at a time, in order, in a thread that the end of the program does not wait for."""
 
     def __init__(self, name: str) -> None:
         self._work: SimpleQueue[tuple[Future[None], Callable[[], object]] | None] = SimpleQueue()

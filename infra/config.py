@@ -241,6 +241,8 @@ class Config:
         _whole(0, 1 << 40),
         "bytes of answers that the HTTP API keeps in memory, where WEIR_REDIS is not set",
     )
+    analytics_max_skew: int = _setting("1h", duration_ms, "how far ahead of the clock a tenant's event may be")
+    analytics_max_age: int = _setting("3650d", duration_ms, "how far behind the clock a tenant's event may be")
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level that is logged")
     log_format: str = _setting("console", _one_of("console", "json"), "how log lines are written")
 

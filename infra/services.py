@@ -94,6 +94,7 @@ SERVICES = (
         ports=("metrics",),
     ),
     Service("metric-store", lambda c: ("run", "metric-store"), "writes metric aggregates to Postgres", tables=True),
+    Service("analytics-store", lambda c: ("run", "analytics-store"), "writes tenants' events to Postgres", tables=True),
 )
 EMBEDDED: dict[str, Callable[[Config], bool]] = {
     "kafka": lambda c: c.kafka is None,

@@ -34,6 +34,7 @@ COPY_OPTIONS = "(FORMAT csv, FORCE_QUOTE (event_type, payload), ENCODING 'UTF8')
 #: Bytes of lines that make one row group, some 70,000 rows: as much is held in memory.
 GROUP_BYTES = 8 << 20
 
+Bytes = bytes | bytearray | memoryview
 _LINES = pa.schema([(f.name, f.type if pa.types.is_string(f.type) else pa.int64()) for f in SCHEMA])
 
 
@@ -59,7 +60,7 @@ class Content:
             self.id_sum += (int(np.sum(numbers >> 32)) << 32) + int(np.sum(numbers & 0xFFFFFFFF))
 
 
-def write(stream: pa.NativeFile, lines: Iterable[bytes | memoryview]) -> Content:
+def write(stream: pa.NativeFile, lines: Iterable[Bytes]) -> Content:
     """Writes a Parquet file of these lines, each a row; gives what they come to. Memory for one row group is held."""
     content = Content()
     with pq.ParquetWriter(
@@ -97,9 +98,9 @@ def read(stream: pa.NativeFile) -> Content:
     return content
 
 
-def _blocks(lines: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+def _blocks(lines: Iterable[Bytes]) -> Iterator[bytes]:
     """Whole lines together, of `GROUP_BYTES` or a little more."""
-    block: list[bytes | memoryview] = []
+    block: list[Bytes] = []
     size = 0
     for line in lines:
         block.append(line)

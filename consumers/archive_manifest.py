@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -45,13 +46,18 @@ class ArchivedFile:
 def parts(connection: psycopg.Connection) -> list[Part]:
     """All parts, oldest month first."""
     rows = connection.execute(f"{_PARTS} ORDER BY month, part").fetchall()
-    return [Part(*row[:-1], int(row[-1])) for row in rows]
+    return [_part(row) for row in rows]
 
 
 def unfinished(connection: psycopg.Connection, month: dt.date) -> Part | None:
     """The month's part that a run began and did not complete."""
     row = connection.execute(f"{_PARTS} WHERE month = %s AND state <> 'complete'", [month]).fetchone()
-    return None if row is None else Part(*row[:-1], int(row[-1]))
+    return None if row is None else _part(row)
+
+
+def _part(row: Sequence[Any]) -> Part:
+    month, part, place, state, rows, id_sum = row
+    return Part(month, part, place, state, rows, int(id_sum))
 
 
 def files_of(connection: psycopg.Connection, part: Part) -> list[ArchivedFile]:

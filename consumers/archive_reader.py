@@ -78,8 +78,8 @@ class ArchiveReader:
     ) -> list[EventRow]:
         """A tenant's archived events from `start_ms` to before `end_ms`, epoch milliseconds.
 
-        In order of (created_at, id); `limit` at most; those after `after`, a moment and an id, where it is given; of one
-        type, or of any.
+        In order of (created_at, id), `limit` at most; those after `after`, a moment and an id, where it is given; of
+        one type, or of any.
         """
         start, end = moment(start_ms), moment(end_ms)
         if after is not None:

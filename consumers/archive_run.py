@@ -47,10 +47,10 @@ class ArchiveBusyError(RetryableError):
 
 @dataclass(frozen=True)
 class Month:
-    """A partition that is old enough: about how many rows it has, and its bytes with indexes."""
+    """A partition that is old enough: about how many rows it has (None: not known), and its bytes with indexes."""
 
     month: dt.date
-    rows: int
+    rows: int | None
     bytes: int
 
     @property
@@ -104,7 +104,7 @@ class Archiver:
         """The months in Postgres that ended by then, oldest first. Raises WeirError for bounds that are no month's."""
         with postgres.translated():
             rows = self._connection.execute(
-                "SELECT c.relname, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid),"
+                "SELECT c.relname, nullif(c.reltuples, -1)::bigint, pg_total_relation_size(c.oid),"
                 " pg_get_expr(c.relpartbound, c.oid)"
                 " FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'events'::regclass ORDER BY c.relname"

@@ -112,7 +112,8 @@ def _agreed(months: Sequence[Month], place: str, yes: bool) -> bool:
     from schemas.errors import WeirError
 
     for month in months:
-        print(f"{month.partition}: about {month.rows:,} rows, {month.bytes:,} bytes in Postgres", file=sys.stderr)
+        rows = f"about {month.rows:,} rows, " if month.rows is not None else ""
+        print(f"{month.partition}: {rows}{month.bytes:,} bytes in Postgres", file=sys.stderr)
     if yes:
         return True
     if not sys.stdin.isatty():

@@ -258,7 +258,8 @@ def test_what_is_moved_is_shown_and_asked_about(environ: dict[str, str], events:
     done = weir(environ, *arguments)
     assert (done.returncode, done.stdout) == (1, b"")
     lines = done.stderr.decode().splitlines()
-    assert lines[0].startswith("events_202301: about ")
+    assert lines[0].startswith("events_202301: ")
+    assert lines[0].endswith(" bytes in Postgres")
     assert lines[1:] == ["weir: nothing was archived: there is no terminal to ask at, so say --yes"]
     for answer, left in ((b"n\n", 3000), (b"y\n", 0)):
         assert at_a_terminal(environ, answer, *arguments) == (answer == b"n\n")

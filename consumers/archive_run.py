@@ -33,7 +33,7 @@ _ATTEMPTS = 3
 _PATIENCE_S = 60.0
 _PARTITION_LOCK, _EVENTS_LOCK = "1500ms", "500ms"
 #: A file's rows are sorted in memory where they fit.
-_SESSION = {"work_mem": "128MB", "idle_in_transaction_session_timeout": "0"}
+_SESSION = {"work_mem": "256MB", "jit": "off", "idle_in_transaction_session_timeout": "0"}
 #: Where a run may be made to crash by a test.
 STEPS = ("begun", "file", "written", "read-back", "verified", "before-commit", "complete", "discard")
 

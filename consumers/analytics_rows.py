@@ -126,7 +126,7 @@ def summary(tenant_id: int, start: dt.date, end: dt.date, rows: Iterable[DayRow]
 
 def _percentiles(sketch: Any, least: int, most: int) -> Iterable[float]:
     """In milliseconds. A sketch has its values in 32 bits: the ends are those that are known exactly."""
-    return [min(max(value, least), most) / 1000 for value in sketch.get_quantiles(list(RANKS))]
+    return [min(max(value, least), most) / 1000 for value in sketch.get_quantiles(list(RANKS), True)]
 
 
 def _read(sketch: bytes) -> Any:

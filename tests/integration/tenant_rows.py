@@ -1,4 +1,4 @@
-"""Tenants and their events in Postgres, with what they come to per day: written as the sink does, in one transaction."""
+"""Tenants and their events in Postgres, with what they come to per day, written as the sink does."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ class Tables:
                 [(e.tenant, e.moment, e.us / 1000, e.event_type, e.payload) for e in events],
             )
             cursor.executemany(
-                "INSERT INTO tenant_daily VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (day, tenant_id) DO UPDATE SET"
-                " events = excluded.events, sum_us = excluded.sum_us, min_us = excluded.min_us,"
-                " max_us = excluded.max_us, sketch = excluded.sketch",
+                "INSERT INTO tenant_daily VALUES (%s, %s, %s, %s, %s, %s, %s)"
+                " ON CONFLICT (day, tenant_id) DO UPDATE SET events = excluded.events,"
+                " sum_us = excluded.sum_us, min_us = excluded.min_us, max_us = excluded.max_us,"
+                " sketch = excluded.sketch",
                 [_row(tenant, day, groups[day, tenant]) for day, tenant in touched],
             )
             cursor.executemany(

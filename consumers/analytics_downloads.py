@@ -76,7 +76,7 @@ class _Parquet:
     """Each page is a row group: what is held beside it is where each group is, about a kilobyte."""
 
     def __init__(self, columns: Columns) -> None:
-        import pyarrow  # type: ignore[import-untyped]  # it imports numpy: 0.2 s
+        import pyarrow  # it imports numpy: 0.2 s
         from pyarrow import parquet
 
         types = {"int64": pyarrow.int64(), "double": pyarrow.float64(), "string": pyarrow.string(),

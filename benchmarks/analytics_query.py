@@ -55,7 +55,7 @@ ORDER BY date DESC
 """
 PAGE = 1_000
 #: What the server of the benchmark is given: a quarter of the machine's memory would be usual.
-SETTINGS = {"shared_buffers": "2GB", "max_wal_size": "8GB", "wal_level": "minimal", "max_wal_senders": "0",
+SETTINGS = {"shared_buffers": "2GB", "max_wal_size": "2GB", "wal_level": "minimal", "max_wal_senders": "0",
             "maintenance_work_mem": "1GB", "work_mem": "64MB", "jit": "off"}  # fmt: skip
 
 Answer = Callable[[AnalyticsRepository], Awaitable[int]]

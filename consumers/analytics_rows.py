@@ -56,7 +56,7 @@ class Daily(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     p99: float | None = None
 
 
-class Summary(msgspec.Struct, frozen=True, gc=False, rename={"start": "from", "end": "to"}):
+class Summary(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"start": "from", "end": "to"}):
     """What a tenant's events of the days from `start` to before `end` come to; of none there is only the count."""
 
     tenant_id: int

@@ -61,8 +61,8 @@ def fill(config: Config, rows: int, tenants: int, months: list[Month]) -> None:
         [(index,)] = connection.execute(indexes).fetchall()
         connection.execute("DROP INDEX events_by_tenant")
         connection.execute(
-            "CREATE UNLOGGED TABLE plain_events (id bigint NOT NULL, tenant_id bigint NOT NULL, created_at timestamptz NOT NULL,"
-            " processing_time double precision NOT NULL, event_type text NOT NULL, payload jsonb)"
+            "CREATE UNLOGGED TABLE plain_events (id bigint NOT NULL, tenant_id bigint NOT NULL,"
+            " created_at timestamptz NOT NULL, processing_time double precision NOT NULL, event_type text NOT NULL, payload jsonb)"
         )
         begun = time.monotonic()
         for number, month in enumerate(months):

@@ -62,7 +62,8 @@ def fill(config: Config, rows: int, tenants: int, months: list[Month]) -> None:
         connection.execute("DROP INDEX events_by_tenant")
         connection.execute(
             "CREATE UNLOGGED TABLE plain_events (id bigint NOT NULL, tenant_id bigint NOT NULL,"
-            " created_at timestamptz NOT NULL, processing_time double precision NOT NULL, event_type text NOT NULL, payload jsonb)"
+            " created_at timestamptz NOT NULL, processing_time double precision NOT NULL,"
+            " event_type text NOT NULL, payload jsonb)"
         )
         begun = time.monotonic()
         for number, month in enumerate(months):

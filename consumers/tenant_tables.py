@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from struct import Struct
 
-import msgspec
 import psycopg
 
 from consumers.event_partitions import AHEAD, ensure_months, month_of
 from consumers.tables import Conflict, Reference, Row, Table
 from consumers.tenant_days import TENANT_DAILY, TENANT_DAILY_VERSIONS
+from consumers.tenant_plain import PlainEvents
 from infra.config import Config
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.tenants import TenantEvent, check_tenant_event, processing_us
+from schemas.tenants import TenantEvent, processing_us
 from schemas.times import timestamp_ms, to_rfc3339
 from schemas.topics import TENANT_EVENTS
 
@@ -60,14 +60,14 @@ def encoded(row: Row) -> bytes:
     """
     tenant, created, us, event_type, payload = row
     name = event_type.encode()
-    fixed = _FIXED(5, 8, tenant, 8, (created - _POSTGRES_EPOCH) * 1000, 8, us / 1000, len(name))
+    fixed: bytes = _FIXED(5, 8, tenant, 8, (created - _POSTGRES_EPOCH) * 1000, 8, us / 1000, len(name))
     if payload is None:
         return fixed + name + _NULL
-    return b"".join((fixed, name, _JSONB(len(payload) + 1, 1), payload))
+    return fixed + name + _JSONB(len(payload) + 1, 1) + payload
 
 
 _FIXED = Struct(">hiqiqidi").pack
-_JSONB = Struct(">ib").pack
+_JSONB = Struct(">iB").pack
 _NULL = b"\xff\xff\xff\xff"
 
 
@@ -81,16 +81,6 @@ def prepare_months(connection: psycopg.Connection, rows: Sequence[Row], clock: C
 def tenant_tables(behind: int, ahead: int, clock: Clock = _clock) -> tuple[Table, ...]:
     """The declaration, with how many milliseconds an event may be behind the clock and ahead of it."""
     row = partial(event_row, limits=(behind, ahead), clock=clock)
-    decode = msgspec.json.Decoder(TenantEvent).decode
-
-    def plain(value: bytes) -> Row | None:
-        try:
-            event = decode(value)
-            check_tenant_event(event)
-            return row(event, 0)
-        except (msgspec.DecodeError, ValueError, RecursionError, PoisonError):
-            return None  # looked at closely, it is said what is wrong
-
     return (
         Table(
             topic=TENANT_EVENTS,
@@ -112,7 +102,7 @@ def tenant_tables(behind: int, ahead: int, clock: Clock = _clock) -> tuple[Table
                 ),
             ),
             prepare=partial(prepare_months, clock=clock),
-            plain=plain,
+            plain=PlainEvents((behind, ahead), clock).row,
             encode=encoded,
             order=lambda row: row[0],
             batch=_BATCH,

@@ -13,9 +13,9 @@ MAX_TENANT = 2**63 - 1
 MAX_PROCESSING_MS = 10**9
 #: The largest payload, in bytes.
 MAX_PAYLOAD = 256 << 10
-
-_FIRST = from_rfc3339("2000-01-01T00:00:00Z")
-_END = from_rfc3339("2100-01-01T00:00:00Z")
+#: An event is of this time in epoch milliseconds or later, and before the other.
+FIRST = from_rfc3339("2000-01-01T00:00:00Z")
+END = from_rfc3339("2100-01-01T00:00:00Z")
 
 
 class TenantEvent(msgspec.Struct, frozen=True, gc=False):
@@ -61,7 +61,7 @@ def check_tenant_event(event: TenantEvent) -> None:
         time = timestamp_ms(event.created_at)
     except ValueError as e:
         raise ValueError(f"`created_at` {e}") from e
-    if not _FIRST <= time < _END:
+    if not FIRST <= time < END:
         raise ValueError(f"`created_at` is {to_rfc3339(time)}, from 2000 to before 2100 is allowed")
     payload = bytes(event.payload)
     if payload[:1] not in (b"{", b"n"):

@@ -6,7 +6,9 @@ Uses the Postgres of `WEIR_POSTGRES`, or starts an embedded one; in a schema of 
 order of time as the sink stores them, with a payload of about 90 bytes. `archive_s` is `weir archive` as a command,
 from its start to its end; `query_s` and `aggregate_s` are `weir archive query` of one tenant's month and of an
 aggregate over all rows, the quickest of three; `page_s` is a page of 100 events as the HTTP API asks for it, the
-median of 50. The archive's memory is the peak of its process. One line of JSON at the end.
+median of 50. `archive_cpu_s` is the CPU time of the command and of a Postgres on this machine together: on a machine
+with other work it says more than the seconds. The archive's memory is the peak of its process. One line of JSON at the
+end.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 import psycopg
 
 from consumers.archive_reader import ArchiveReader
@@ -99,6 +102,19 @@ def weir(config: Config, *arguments: str) -> tuple[float, bytes]:
     return time.monotonic() - begin, done.stdout
 
 
+def cpu_s(config: Config) -> float:
+    """CPU seconds of the commands that have ended, and of Postgres's processes that have or had no end yet."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with connect(config, "bench") as connection:
+        [pid] = connection.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+        server = psutil.Process(pid).parent()
+        assert server is not None
+        times = [server.cpu_times()]
+        ended = times[0].children_user + times[0].children_system
+        times += [process.cpu_times() for process in server.children()]
+    return children.ru_utime + children.ru_stime + ended + sum(t.user + t.system for t in times)
+
+
 def page_s(config: Config) -> float:
     """Seconds for 100 events of one tenant from some moment on."""
     reader = ArchiveReader(config)
@@ -125,9 +141,11 @@ def main() -> None:
     with TemporaryDirectory(prefix="weir-bench-") as folder, postgres(Path(folder) / "home") as config:
         in_postgres = fill(config, a.rows, a.tenants)
         print(f"{a.rows:,} rows of {a.tenants:,} tenants, {in_postgres:.0f} bytes a row in Postgres", flush=True)
+        used = cpu_s(config)
         archive_s, said = weir(
             config, "archive", "--older-than", "1y", "--yes", "--to", a.to or f"file://{folder}/cold"
         )
+        used = cpu_s(config) - used
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         print(said.decode().strip(), f"in {archive_s:.1f} s, {memory:.0f} MB", flush=True)
         size = int(said.split()[-2].replace(b",", b""))
@@ -136,7 +154,8 @@ def main() -> None:
         )
         aggregate_s, _ = quickest(lambda: weir(config, "archive", "query", "--sql", AGGREGATE))
         print(json.dumps({
-            "rows": a.rows, "tenants": a.tenants, "archive_s": round(archive_s, 1), "query_s": round(query_s, 2),
+            "rows": a.rows, "tenants": a.tenants, "archive_s": round(archive_s, 1), "archive_cpu_s": round(used, 1),
+            "query_s": round(query_s, 2),
             "query_rows": rows.count(b"\n"), "aggregate_s": round(aggregate_s, 2), "page_s": round(page_s(config), 4),
             "postgres_bytes_a_row": round(in_postgres, 1), "parquet_bytes_a_row": round(size / a.rows, 1),
             "memory_mb": round(memory),

@@ -52,7 +52,7 @@ class Archive(Protocol):
 
 
 @dataclass
-class _Part:
+class Part:
     """Rows of one source, in order; `cut`: it may have more behind the last of them."""
 
     rows: list[EventRow]
@@ -74,11 +74,11 @@ async def events(
                 tenant_id, _ms(wanted.start), _ms(wanted.end), wanted.limit + 1, wanted.after, wanted.event_type
             )
         )
-        parts.append(_Part(list(found), len(found) > wanted.limit))
+        parts.append(Part(list(found), len(found) > wanted.limit))
     return page(parts, wanted.limit)
 
 
-def page(parts: Sequence[_Part], limit: int) -> EventPage:
+def page(parts: Sequence[Part], limit: int) -> EventPage:
     """The first rows of all sources together, as far as they are known: up to where the first one is cut."""
     known = min((_place(part.rows[-1]) for part in parts if part.cut), default=None)
     merged = {_place(row): row for part in parts for row in part.rows}
@@ -88,7 +88,7 @@ def page(parts: Sequence[_Part], limit: int) -> EventPage:
     return EventPage([_event(merged[place]) for place in chosen], chosen[-1] if more else None)
 
 
-async def _stored(connection: psycopg.AsyncConnection, tenant_id: int, wanted: EventQuery) -> _Part:
+async def _stored(connection: psycopg.AsyncConnection, tenant_id: int, wanted: EventQuery) -> Part:
     after = wanted.after if wanted.after is not None and wanted.after[0] >= wanted.start else None
     parameters = {
         "tenant_id": tenant_id, "start": wanted.start if after is None else after[0], "end": wanted.end,
@@ -102,9 +102,9 @@ async def _stored(connection: psycopg.AsyncConnection, tenant_id: int, wanted: E
             rows += batch
             size += sum(len(row[5]) for row in batch if row[5] is not None)
             if size > MAX_PAGE_BYTES:
-                return _Part(rows, True)
+                return Part(rows, True)
             at_once = _MANY if size * _MANY < len(rows) << 20 else _FEW  # of a megabyte at most
-    return _Part(rows, len(rows) > wanted.limit)
+    return Part(rows, len(rows) > wanted.limit)
 
 
 def _place(row: EventRow) -> tuple[dt.datetime, int]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from consumers.batch import Batch
+from consumers.batch import Batch, Part
 from consumers.link_tables import LINK_COUNTS_TABLE as TABLE
 from consumers.link_tables import moment
 from consumers.sink_store import SinkStore
@@ -72,7 +72,7 @@ def _rows(size: int) -> list[Row]:
 
 
 def _batch(rows: list[Row]) -> Batch:
-    return Batch(rows={TABLE.name: {TABLE.key_of(row): row for row in rows}})
+    return Batch({TABLE.name: Part(TABLE, rows)})
 
 
 def _unnest(connection: psycopg.Connection, rows: list[Row], form: str) -> None:

@@ -9,24 +9,32 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 
-from consumers.batch import Batch, Batcher, Place
+from consumers.batch import Batch, Batcher, Place, Refused
 from consumers.refusals import Refusals
+from consumers.sink_sieve import Sieve
 from consumers.sink_source import Source
 from consumers.sink_store import SinkStore
+from consumers.sink_writer import Writer
 from consumers.tables import Table
 from infra import kafka, log, postgres
 from infra.backoff import Backoff
 from infra.config import Config
-from infra.errors import RetryableError, WeirError
+from infra.errors import DataRefusedError, RetryableError, WeirError
 from infra.status import StatusFile
 from schemas.topics import DEAD_LETTERS
 
-#: Records per transaction at most.
-_BATCH = 10_000
 _POLL = 0.5
+#: How long more is waited for while the batch before is being stored, in seconds.
+_FILL = 0.02
 #: How long nothing may come before Kafka and Postgres are asked whether they are there, in seconds.
 _QUIET = 2.0
+#: Bytes of records in one transaction, about: memory holds three of them at most.
+_BYTES = 16 << 20
+#: Records per transaction where Postgres has refused a row in a batch: what is tried again for each bad row is no more.
+_SIFTED = 1_000
 
 _log = log.get(__name__)
 
@@ -39,6 +47,7 @@ class Sink:
         self._name = name
         self._tables = {config.topic(table.topic.name): table for table in tables}
         self._batcher = Batcher(name, self._tables)
+        self._most = max(table.batch for table in self._tables.values())
         self._status = StatusFile(config, name)
         self._backoff = Backoff(first=0.2, cap=5.0)
         self._facts = {"records": 0, "refused": 0}
@@ -79,36 +88,74 @@ class Sink:
         ):
             positions = store.offsets(source.beginnings())
             source.read_from(positions)
-            refusals = Refusals(self._config)
+            work = _Work(store, Refusals(self._config), positions)
             self._say_running()
             _log.info("sink.running", sink=self._name, partitions=len(positions))
+            with Writer(f"{self._name}-writer") as writer:
+                self._read(source, work, writer, stop)
+
+    def _read(self, source: Source, work: _Work, writer: Writer, stop: threading.Event) -> None:
+        """One batch is read, and made into rows, while the one before it is stored."""
+        heard = time.monotonic()
+        while not stop.is_set():
+            if records := source.records(self._most, _POLL):
+                batch = self._batcher.batch(records)
+                # What is there already shares a transaction, rather than wait for one of its own.
+                while writer.busy and len(batch.records) < self._most and batch.bytes < _BYTES and not stop.is_set():
+                    self._batcher.extend(batch, source.records(self._most - len(batch.records), _FILL))
+                batch.seal()
+                writer.give(partial(self._store, work, batch))
+            elif time.monotonic() - heard < _QUIET:
+                if not writer.busy:
+                    writer.wait()
+                continue
+            else:
+                writer.wait()
+                work.store.ping()
+                source.check()
+            self._backoff.reset()
             heard = time.monotonic()
-            while not stop.is_set():
-                if records := source.records(_BATCH, _POLL):
-                    self._store(store, refusals, self._batcher.batch(records), positions)
-                elif time.monotonic() - heard < _QUIET:
-                    continue
-                else:
-                    store.ping()
-                    source.check()
-                self._backoff.reset()
-                heard = time.monotonic()
-                if heard - self._said > _QUIET:
-                    self._say_running()
+            if heard - self._said > _QUIET:
+                self._say_running()
 
     def _say_running(self) -> None:
         """What this process has stored and refused so far; called every few seconds at most."""
         self._status.set("running", **self._facts)
         self._said = time.monotonic()
 
-    def _store(self, store: SinkStore, refusals: Refusals, batch: Batch, positions: dict[Place, int]) -> None:
+    def _store(self, work: _Work, batch: Batch) -> None:
+        """Stores a batch in one transaction; where Postgres refuses a row, in several, the bad rows sifted out."""
+        try:
+            self._write(work, batch)
+        except DataRefusedError as e:
+            began, sieve = time.monotonic(), Sieve(self._name)
+            _log.warning("sink.sifting", sink=self._name, records=len(batch.records), error=str(e))
+            refused = 0
+            for start in range(0, len(batch.records), _SIFTED):
+                run = self._batcher.batch(batch.records[start : start + _SIFTED])
+                refused += len(self._write(work, run, sieve))
+            seconds = round(time.monotonic() - began, 3)
+            _log.warning("sink.sifted", sink=self._name, refused=refused, trials=sieve.trials, seconds=seconds)
+
+    def _write(self, work: _Work, batch: Batch, sieve: Sieve | None = None) -> list[Refused]:
+        work.store.prepare(batch)
         # Dead letters last: where storing fails, they are not sent over and over.
-        store.write(batch, positions, before_commit=lambda: refusals.send(batch.refused))
-        positions.update(batch.next_offsets)
-        self._facts["records"] += batch.records
-        self._facts["refused"] += len(batch.refused)
-        _log.debug("sink.stored", sink=self._name, records=batch.records)
-        if batch.refused:
-            first = batch.refused[0].origin
+        refused = work.store.write(batch, work.positions, work.refusals.send, sieve)
+        work.positions.update(batch.next_offsets)
+        self._facts["records"] += len(batch.records)
+        self._facts["refused"] += len(refused)
+        _log.debug("sink.stored", sink=self._name, records=len(batch.records))
+        if refused:
+            first = refused[0].origin
             place = {"topic": first.source, "partition": first.partition, "offset": first.offset}
-            _log.warning("sink.refused", sink=self._name, elements=len(batch.refused), reason=first.reason, **place)
+            _log.warning("sink.refused", sink=self._name, elements=len(refused), reason=first.reason, **place)
+        return refused
+
+
+@dataclass
+class _Work:
+    """What the writing thread works with. `positions`: where each partition's next record is, as stored."""
+
+    store: SinkStore
+    refusals: Refusals
+    positions: dict[Place, int]

@@ -35,6 +35,7 @@ def empty(config: Config, stores: Mapping[str, Sequence[Table]]) -> None:
                 # The offsets first, as the sink does it: of the two, one waits for the other.
                 connection.execute("DELETE FROM sink_offsets WHERE sink = %s AND topic = ANY(%s)", [sink, topics])
                 for table in tables:
-                    connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name)))
+                    for name in (table.name, *(rollup.name for rollup in table.rollups)):
+                        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
     finally:
         connection.close()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import psycopg
 from psycopg import sql
 
-from consumers.batch import Batch, Place
-from consumers.tables import Row, Table
+from consumers import sink_sql
+from consumers.batch import Batch, Part, Place, Refused, refusal
+from consumers.sink_rollups import roll_up
+from consumers.sink_sieve import Sieve
+from consumers.tables import Conflict, Table
 from infra import postgres
 from infra.config import Config
-from infra.errors import RetryableError
+from infra.errors import PoisonError, RetryableError
 
 #: The server ends a session that has been silent this long: a sink that hangs makes room for the next in line. One
 #: that lives asks something every two seconds. A lock that others hold is waited for only so long, so that the sink
@@ -42,14 +46,19 @@ class SinkStore:
 
     def __init__(self, config: Config, sink: str, tables: Iterable[Table]) -> None:
         self._sink = sink
-        self._tables = list(tables)
-        self._merges = {table.name: _merge(table) for table in self._tables}
+        self._tables = {table.name: table for table in tables}
+        self._merges = {t.name: sink_sql.merge(t.name, t.columns, t.key, t.conflict) for t in self._tables.values()
+                        if t.conflict is not Conflict.APPEND}  # fmt: skip
+        self._copies = {table.name: sink_sql.copied(table) for table in self._tables.values()}
+        self._rolls_up = any(table.rollups for table in self._tables.values())
         self._connection = postgres.connect(config, f"weir-{sink}", _SESSION)
         try:
             with postgres.translated():
                 self._lock()
-                for table in self._tables:
-                    self._connection.execute(_make_staging(table))
+                for table in self._tables.values():
+                    staged = [] if table.conflict is Conflict.APPEND else [(table.name, table.columns)]
+                    for name, columns in [*staged, *((rollup.name, rollup.columns) for rollup in table.rollups)]:
+                        self._connection.execute(sink_sql.make_staging(name, columns))
         except BaseException:
             self._connection.close()
             raise
@@ -85,23 +94,49 @@ class SinkStore:
         found = {(topic, partition): offset for topic, partition, offset in stored}
         return {place: found[place] for place in beginnings}
 
-    def write(
-        self, batch: Batch, expected: Mapping[Place, int], before_commit: Callable[[], object] = lambda: None
-    ) -> None:
-        """Stores the batch, all of it or nothing; `before_commit` is called once all else is done.
+    def prepare(self, batch: Batch) -> None:
+        """What the tables want done before rows are written; outside of their transaction."""
+        with postgres.translated():
+            for part in batch.parts.values():
+                if part.rows and part.table.prepare is not None:
+                    part.table.prepare(self._connection, part.rows)
 
-        Raises FencedError where an offset is not the `expected` one: nothing is stored then.
+    def write(
+        self,
+        batch: Batch,
+        expected: Mapping[Place, int],
+        before_commit: Callable[[Sequence[Refused]], object] = lambda refused: None,
+        sieve: Sieve | None = None,
+    ) -> list[Refused]:
+        """Stores the batch, all of it or nothing; returns what was refused, of the batch and here.
+
+        `before_commit` is given that once all else is done. With a `sieve`, rows that Postgres does not take are found,
+        and refused. Raises FencedError where an offset is not the `expected` one, and DataRefusedError where Postgres
+        does not take a row and there is no sieve: nothing is stored then.
         """
+        refused = list(batch.refused)
         with postgres.translated(), self._connection.transaction(), self._connection.cursor() as cursor:
             self._advance(cursor, batch.next_offsets, expected)
-            for table in self._tables:
-                if rows := batch.rows.get(table.name):
-                    self._upsert(cursor, table, rows)
-            before_commit()
+            for name in self._tables:
+                if (part := batch.parts.get(name)) and part.rows:
+                    part = self._screened(cursor, part, refused)
+                    if sieve is None:
+                        self._put(cursor, part)
+                    else:
+                        part = sieve.put(self._connection, part, partial(self._put_alone, cursor), refused)
+                    for rollup, cells in zip(part.table.rollups, part.cells(), strict=True):
+                        roll_up(cursor, rollup, cells)
+            before_commit(refused)
+        return refused
 
     def _advance(
         self, cursor: psycopg.Cursor, next_offsets: Mapping[Place, int], expected: Mapping[Place, int]
     ) -> None:
+        if self._rolls_up:
+            # Batches of two partitions may add to one cell: all of the sink's offsets are held, not only these.
+            cursor.execute(
+                "SELECT FROM sink_offsets WHERE sink = %s ORDER BY topic, partition FOR UPDATE", [self._sink]
+            )
         cursor.execute(
             "UPDATE sink_offsets AS stored SET next_offset = new.next_offset"
             " FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[])"
@@ -113,39 +148,41 @@ class SinkStore:
         if cursor.rowcount != len(next_offsets):
             raise FencedError(f"another {self._sink} has stored these records")
 
-    def _upsert(self, cursor: psycopg.Cursor, table: Table, rows: Mapping[Hashable, Row]) -> None:
-        names = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(_staging(table), names)
-        with cursor.copy(copy) as stream:
-            stream.set_types(list(table.columns.values()))
-            for row in rows.values():
-                stream.write_row(row)
-        cursor.execute(self._merges[table.name])
+    def _screened(self, cursor: psycopg.Cursor, part: Part, refused: list[Refused]) -> Part:
+        """The rows whose references are there; of a batch with many that are not, one question finds them all."""
+        for reference in part.table.references:
+            place = part.table.place(reference.column)
+            values = {row[place] for row in part.rows}
+            query = sink_sql.known(reference, part.table.columns[reference.column])
+            missing = values - {value for (value,) in cursor.execute(query, [list(values)], binary=True)}
+            if missing:
+                lost = {n for n, row in enumerate(part.rows) if row[place] in missing}
+                for n in sorted(lost):
+                    error = PoisonError(reference.reason, reference.detail(part.rows[n][place]))
+                    refused.append(refusal(self._sink, part.sources[n], error))
+                part = part.without(lost)
+        return part
+
+    def _put(self, cursor: psycopg.Cursor, part: Part) -> None:
+        table = part.table
+        if not part.rows:
+            return
+        with cursor.copy(self._copies[table.name]) as stream:
+            if (whole := part.copy()) is not None:
+                stream.write(whole)
+            else:
+                stream.set_types(list(table.columns.values()))
+                for row in table.standing(part.rows):
+                    stream.write_row(row)
+        if table.conflict is not Conflict.APPEND:
+            cursor.execute(self._merges[table.name])
+
+    def _put_alone(self, cursor: psycopg.Cursor, part: Part) -> None:
+        """One of several parts that are put one after the other: the staging table is empty again after it."""
+        self._put(cursor, part)
+        if part.table.conflict is not Conflict.APPEND:
+            cursor.execute(sql.SQL("TRUNCATE {}").format(sink_sql.staging(part.table.name)))
 
 
 def _columns(offsets: Mapping[Place, int]) -> Sequence[list[str] | list[int]]:
     return [topic for topic, _ in offsets], [partition for _, partition in offsets], list(offsets.values())
-
-
-def _staging(table: Table) -> sql.Identifier:
-    return sql.Identifier("pg_temp", f"staging_{table.name}")
-
-
-def _make_staging(table: Table) -> sql.Composed:
-    return sql.SQL("CREATE TEMP TABLE {} (LIKE {}) ON COMMIT DELETE ROWS").format(
-        sql.Identifier(f"staging_{table.name}"), sql.Identifier(table.name)
-    )
-
-
-def _merge(table: Table) -> sql.Composed:
-    """From the staging table into the table itself: a row whose key is there already is replaced."""
-    changing = [name for name in table.columns if name not in table.key]
-    return sql.SQL(
-        "INSERT INTO {table} ({names}) SELECT {names} FROM {staging} ON CONFLICT ({key}) DO UPDATE SET {changes}"
-    ).format(
-        table=sql.Identifier(table.name),
-        staging=_staging(table),
-        names=sql.SQL(", ").join(map(sql.Identifier, table.columns)),
-        key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
-        changes=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in changing),
-    )

@@ -2,23 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+import enum
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
+import psycopg
+
 from schemas.topic import Topic
 
 Row = tuple[Any, ...]
+#: The values of a rollup's key, in the order of its columns.
+Key = tuple[Any, ...]
+
+
+class Conflict(enum.Enum):
+    """What becomes of a row where one with its key is there already."""
+
+    #: The later one stands.
+    REPLACE = "replace"
+    #: The first one stands.
+    IGNORE = "ignore"
+    #: There is no key: every element is a row of its own.
+    APPEND = "append"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Values of `column` must be in `target` of table `table`; elements whose value is not are refused for `reason`.
+
+    `detail` says so of one value, which it is given.
+    """
+
+    column: str
+    table: str
+    target: str
+    reason: str
+    detail: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Rollup:
+    """What the rows of a table come to per `key`, kept in table `name` in the transaction that stores the rows.
+
+    `fold` makes a cell per key of a batch's rows, pure. `merged` makes the row of `name`, in the order of `columns`,
+    from a key, its cell, and the row that is stored there so far. Only the sink writes to `name`.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    key: tuple[str, ...]
+    fold: Callable[[Iterable[Row]], Mapping[Key, Any]]
+    merged: Callable[[Key, Any, Row | None], Row]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Topic `topic` is stored in table `name`; of two records with the same key the later one stands.
+    """Topic `topic` is stored in table `name`.
 
-    `columns` are the stored columns with their Postgres types, `key` those of the primary key. `row` makes the
-    values, in the order of `columns`, from one element of the topic and the partition it came from.
+    `columns` are the stored columns with their Postgres types, `key` those of the primary key, `conflict` what
+    becomes of a second row with the same key. `row` makes the values, in the order of `columns`, from one element of
+    the topic and the partition it came from; it raises PoisonError for an element that is none.
+
+    What else there may be: `rollups` and `references`; `prepare`, called before a batch's rows are written, outside of
+    the transaction; and what makes it faster: `plain` makes a row of a record's value where that is one plain element,
+    else None, and then the value is looked at as usual; `encode` makes a row's bytes as binary COPY has them; `order`
+    is what rows are sorted by before they are appended, so that neighbours in an index come together. `batch`: records
+    per transaction at most.
     """
 
     topic: Topic
@@ -26,9 +78,34 @@ class Table:
     columns: Mapping[str, str]
     key: tuple[str, ...]
     row: Callable[[Any, int], Row]
+    conflict: Conflict = Conflict.REPLACE
+    rollups: tuple[Rollup, ...] = ()
+    references: tuple[Reference, ...] = ()
+    prepare: Callable[[psycopg.Connection, Sequence[Row]], object] | None = None
+    plain: Callable[[bytes], Row | None] | None = None
+    encode: Callable[[Row], bytes] | None = None
+    order: Callable[[Row], Any] | None = None
+    batch: int = 10_000
+
+    def __post_init__(self) -> None:
+        if (self.conflict is Conflict.APPEND) == bool(self.key):
+            raise ValueError(f"{self.name}: rows are appended where there is no key, and only there")
+        if self.rollups and self.conflict is not Conflict.APPEND:
+            raise ValueError(f"{self.name}: a row that may be there already cannot be added to a rollup")
 
     @cached_property
     def key_of(self) -> Callable[[Row], Hashable]:
         """Gives the primary key of a row."""
         names = list(self.columns)
         return itemgetter(*(names.index(name) for name in self.key))
+
+    def standing(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Of these rows, the ones that stand by the conflict rule."""
+        if self.conflict is Conflict.APPEND:
+            return rows if self.order is None else sorted(rows, key=self.order)
+        latest = rows if self.conflict is Conflict.REPLACE else reversed(rows)
+        return {self.key_of(row): row for row in latest}.values()
+
+    def place(self, column: str) -> int:
+        """Where a column's value is in a row."""
+        return list(self.columns).index(column)

@@ -78,6 +78,13 @@ def _feed(text: str) -> str:
     return text
 
 
+def _redis(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("redis", "rediss", "unix") or not (url.hostname or url.path):
+        raise ValueError("must be redis://[user:password@]host:port[/number], rediss://… or unix:///path")
+    return text
+
+
 def _brokers(text: str) -> str:
     for broker in text.split(","):
         host, _, port = broker.strip().rpartition(":")
@@ -98,6 +105,17 @@ def _origins(text: str) -> str:
     if not all(re.fullmatch(r"null|[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin) for origin in origins):
         raise ValueError("must be scheme://host[:port], or several with commas between them")
     return ",".join(origins)
+
+
+def archive_url(text: str) -> str:
+    """A place for the archive, without a slash at its end. Raises ValueError.
+
+    >>> archive_url("s3://bucket/weir/"), archive_url("file:///var/archive")
+    ('s3://bucket/weir', 'file:///var/archive')
+    """
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#@]*)?|file:///[^?#]+", text) or "//" in text[len("file://") :]:
+        raise ValueError("must be s3://bucket/prefix or file:///path")
+    return text.rstrip("/")
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -139,6 +157,12 @@ class Config:
     postgres: str | None = _setting(
         None, str, "postgresql:// address of a Postgres that exists; not set: the embedded one", secret=True
     )
+    redis: str | None = _setting(
+        None,
+        _redis,
+        "redis:// address of a Redis that exists, for answers that are kept; not set: in memory",
+        secret=True,
+    )
     host: str = _setting("127.0.0.1", str, "the address that weir's own endpoints bind to")
     advertised_host: str | None = _setting(
         None, _host, "the name under which others reach this machine's workers; not set: WEIR_HOST, or its host name"
@@ -148,7 +172,7 @@ class Config:
     kafka_port: int = _setting(None, _port, "the embedded Kafka's port")
     kafka_controller_port: int = _setting(None, _port, "the embedded Kafka's controller port")
     postgres_port: int = _setting(None, _port, "the embedded Postgres's port")
-    api_port: int = _setting(None, _port, "the HTTP API's port (GET /links, /health)")
+    api_port: int = _setting(None, _port, "the HTTP API's port (GET /links, /analytics, /health)")
     feed_port: int = _setting(None, _port, "where `weir feed serve` listens")
     listener_port: int = _setting(None, _port, "where `weir run listener` takes messages in")
     broadcaster_port: int = _setting(None, _port, "where `weir run broadcaster` hands messages out")
@@ -209,6 +233,16 @@ class Config:
     )
     metrics_max_skew: int = _setting("1h", duration_ms, "how far ahead of the clock a metric event may be")
     metrics_linger: int = _setting("1s", duration_ms, "pace of the metrics job's transactions under load")
+    archive: str | None = _setting(
+        None, archive_url, "where `weir archive` puts old events: s3://bucket/prefix or file:///path"
+    )
+    analytics_cache: int = _setting(
+        "67108864",
+        _whole(0, 1 << 40),
+        "bytes of answers that the HTTP API keeps in memory, where WEIR_REDIS is not set",
+    )
+    analytics_max_skew: int = _setting("1h", duration_ms, "how far ahead of the clock a tenant's event may be")
+    analytics_max_age: int = _setting("3650d", duration_ms, "how far behind the clock a tenant's event may be")
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level that is logged")
     log_format: str = _setting("console", _one_of("console", "json"), "how log lines are written")
 

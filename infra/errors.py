@@ -10,7 +10,10 @@ from __future__ import annotations
 from schemas.errors import PoisonError, WeirError
 
 __all__ = [
+    "ArchiveDamagedError",
+    "ArchiveUnavailableError",
     "ConfigError",
+    "DataRefusedError",
     "DiskFullError",
     "DownloadError",
     "FeedBrokenError",
@@ -43,6 +46,18 @@ class KafkaUnavailableError(RetryableError):
 
 class PostgresUnavailableError(RetryableError):
     """Postgres does not answer."""
+
+
+class ArchiveUnavailableError(RetryableError):
+    """The place of the archive cannot be read or written."""
+
+
+class ArchiveDamagedError(ArchiveUnavailableError):
+    """A file of the archive is not what was written: it works again once the file is put back."""
+
+
+class DataRefusedError(WeirError):
+    """Postgres refuses a value."""
 
 
 class FeedBrokenError(RetryableError):

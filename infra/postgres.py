@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra import log
 from infra.config import Config
-from infra.errors import ConfigError, PostgresUnavailableError, WeirError
+from infra.errors import ConfigError, DataRefusedError, PostgresUnavailableError, WeirError
 
 #: Any number will do, as long as every weir asks for the same one.
 _MIGRATION_LOCK = 0x77656972
@@ -25,6 +25,9 @@ _MIGRATION_LOCK = 0x77656972
 _TIMEOUTS = {"connect_timeout": 3, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 10_000}
 _READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
 _NO_TABLE = psycopg.errors.UndefinedTable
+#: What is wrong is a value: classes 22 (data exception) and 23 (integrity constraint), and a JSON value that is nested
+#: deeper than the server's stack.
+_DATA = ("22", "23", "54001")
 
 _log = log.get(__name__)
 
@@ -61,17 +64,32 @@ def translated() -> Iterator[None]:
 
 
 def translate(error: psycopg.Error) -> WeirError:
-    """A driver's error as weir's own: retryable where waiting helps (away, full, locked, not migrated)."""
+    """A driver's error as weir's own: retryable where waiting helps (away, full, locked, not migrated).
+
+    DataRefusedError where what was to be stored is itself what Postgres does not take.
+    """
     line = " ".join(str(error).split())
+    if is_refusal(error):
+        return DataRefusedError(f"Postgres refuses a value: {line}")
+    if no_partition(error):
+        return PostgresUnavailableError(f"Postgres has lost a partition meanwhile: {line}")
     if isinstance(error, _NO_TABLE):
-        return PostgresUnavailableError(
-            f"Postgres has no tables of weir's yet; `weir run link-store` makes them ({line})"
-        )
+        return PostgresUnavailableError(f"Postgres has no tables of weir's yet; `weir migrate` makes them ({line})")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | _READ_ONLY):
         return PostgresUnavailableError(
             f"Postgres {'cannot do it now' if error.sqlstate else 'does not answer'}: {line}"
         )
     return WeirError(f"Postgres: {line}")
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether a value is what is wrong: it would be refused again, however often it is tried."""
+    return (error.sqlstate or "").startswith(_DATA) and not no_partition(error)
+
+
+def no_partition(error: psycopg.Error) -> bool:
+    """Whether a row found no partition of its table: a check violation, but of no constraint."""
+    return isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None
 
 
 @dataclass(frozen=True)

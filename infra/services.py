@@ -45,7 +45,13 @@ SERVICES = (
         "counts links per window and pair of parents",
     ),
     Service("link-store", lambda c: ("run", "link-store"), "writes link counts to Postgres", tables=True),
-    Service("api", lambda c: ("run", "api"), "serves GET /links, /tables and /health", ports=("api",), tables=True),
+    Service(
+        "api",
+        lambda c: ("run", "api"),
+        "serves GET /links, /tables, /analytics and /health",
+        ports=("api",),
+        tables=True,
+    ),
     Service(
         "feed",
         lambda c: ("feed", "connect"),
@@ -88,6 +94,7 @@ SERVICES = (
         ports=("metrics",),
     ),
     Service("metric-store", lambda c: ("run", "metric-store"), "writes metric aggregates to Postgres", tables=True),
+    Service("analytics-store", lambda c: ("run", "analytics-store"), "writes tenants' events to Postgres", tables=True),
 )
 EMBEDDED: dict[str, Callable[[Config], bool]] = {
     "kafka": lambda c: c.kafka is None,

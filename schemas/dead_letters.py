@@ -26,6 +26,7 @@ class Reason(enum.StrEnum):
     NESTING = "nesting"
     TOO_LARGE = "too-large"
     UNKNOWN_CHILD = "unknown-child"
+    UNKNOWN_TENANT = "unknown-tenant"
     TIMESTAMP = "timestamp"
     LATE = "late"
     KEY_TYPE = "key-type"
@@ -44,7 +45,11 @@ _MEANINGS = {
     Reason.NESTING: "It is nested too deeply.",
     Reason.TOO_LARGE: "It is larger than the topic takes.",
     Reason.UNKNOWN_CHILD: "It names a child that no relation has declared. It can be replayed once one has.",
-    Reason.TIMESTAMP: "Its time is missing, negative, or ahead of the clock by more than `WEIR_MAX_SKEW`.",
+    Reason.UNKNOWN_TENANT: "It names a tenant that is not in table `tenants`. It can be replayed once it is.",
+    Reason.TIMESTAMP: (
+        "Its time is missing, negative, or ahead of the clock by more than `WEIR_MAX_SKEW`; of a tenant's event also: "
+        "ahead by more than `WEIR_ANALYTICS_MAX_SKEW`, or behind by more than `WEIR_ANALYTICS_MAX_AGE`."
+    ),
     Reason.LATE: "It is older than its partition's watermark by more than the retention (topic `late-events`).",
     Reason.KEY_TYPE: "It is of the other kind (CUMULATIVE, TIME-SERIES) than its client's key is.",
 }

@@ -28,6 +28,7 @@ from schemas.monitoring import (
     check_unique,
     client_key,
 )
+from schemas.tenants import TenantEvent, check_tenant_event, tenant_key
 from schemas.topic import (
     A_WEEK,
     ANY_TIMESTAMP,
@@ -124,11 +125,15 @@ METRIC_AGGREGATES = Topic(
     '["window start","event type"]', MetricAggregate, config=RESULTS,
     key_of=lambda a: aggregate_key(a.window.start, a.event_type), check=check_aggregate,
 )  # fmt: skip
+TENANT_EVENTS = Topic(
+    "tenant-events", "producers", "Events of tenants, with how long each took to process", "the tenant's number",
+    TenantEvent, config=EVENTS, key_of=tenant_key, check=check_tenant_event,
+)  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (
     RELATIONS, COMMUNICATIONS, LINKS_PARTIALS, LINK_COUNTS, LINK_WINDOWS, DEAD_LETTERS, DEAD_LETTER_REPLAYS,
     LATE_EVENTS, BROADCAST, MONITORING_EVENTS, MONITORING_BY_ID, MONITORING_IDS, MONITORING_UNIQUE, MONITORING_STATE,
-    MONITORING_TOTALS, MONITORING_SERIES, METRIC_EVENTS, METRIC_PARTIALS, METRIC_AGGREGATES,
+    MONITORING_TOTALS, MONITORING_SERIES, METRIC_EVENTS, METRIC_PARTIALS, METRIC_AGGREGATES, TENANT_EVENTS,
 )  # fmt: skip
 
 

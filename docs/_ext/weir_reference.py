@@ -35,15 +35,21 @@ def _commands(group: Any, name: str) -> Iterator[str]:
     for inner_name, inner in sorted(group.commands.items()):
         full = f"{name} {inner_name}"
         if hasattr(inner, "commands"):
+            if inner.invoke_without_command:  # it does something by itself, too
+                yield from _command(inner, full)
             yield from _commands(inner, full)
-            continue
-        arguments = [_argument(p) for p in inner.params if p.param_type_name == "argument"]
-        options = ["[OPTIONS]"] if len(arguments) < len(inner.params) else []
-        yield f"## `{full}`\n\n```text\n{' '.join([full, *options, *arguments])}\n```\n\n{(inner.help or '').strip()}\n"
-        if inner.params:
-            yield "| | |\n| --- | --- |"
-            yield from (_row(p) for p in inner.params if not getattr(p, "hidden", False))
-            yield ""
+        else:
+            yield from _command(inner, full)
+
+
+def _command(inner: Any, full: str) -> Iterator[str]:
+    arguments = [_argument(p) for p in inner.params if p.param_type_name == "argument"]
+    options = ["[OPTIONS]"] if len(arguments) < len(inner.params) else []
+    yield f"## `{full}`\n\n```text\n{' '.join([full, *options, *arguments])}\n```\n\n{(inner.help or '').strip()}\n"
+    if inner.params:
+        yield "| | |\n| --- | --- |"
+        yield from (_row(p) for p in inner.params if not getattr(p, "hidden", False))
+        yield ""
 
 
 def _argument(parameter: Any) -> str:

@@ -130,13 +130,13 @@ async def store(sink: Sink) -> None:
 
 
 def api() -> None:
-    """Serve GET /links, GET /tables and GET /health."""
+    """Serve GET /links, GET /tables, GET /analytics and GET /health."""
     import asyncio
 
-    from consumers.links_api import LinksApi
+    from consumers.api import Api
     from infra import config, log
     from infra.signals import until_signal
 
     settings = config.load(os.environ)
     log.setup(settings, "api")
-    asyncio.run(until_signal(LinksApi(settings).run()))
+    asyncio.run(until_signal(Api(settings).run()))

@@ -8,6 +8,8 @@ import sys
 import typer
 
 from infra.cli import (
+    analytics_store,
+    archive,
     broadcast,
     config,
     dead_letters,
@@ -40,8 +42,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for module in (
-    up, status, demo, feed, worker, reset, ledger, links, broadcast, monitoring, metrics, send, subscribe, simulate,
-    produce, tail, topics, trim, dead_letters, config,
+    up, status, demo, feed, worker, reset, ledger, links, broadcast, monitoring, metrics, analytics_store, send,
+    subscribe, simulate, produce, tail, topics, trim, dead_letters, archive, config,
 ):  # fmt: skip
     module.register(app)
 

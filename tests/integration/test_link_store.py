@@ -15,7 +15,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from command import started, weir
-from consumers.batch import Batch
+from consumers.batch import Batch, Part
 from consumers.link_tables import LINK_TABLES
 from consumers.sink_store import FencedError, SinkStore, StandbyError
 from infra import config as configuration
@@ -234,13 +234,13 @@ def test_a_paused_instance_that_comes_back_changes_nothing_and_stands_by(
 def test_a_batch_whose_offsets_have_moved_meanwhile_is_not_stored(config: Config, probe: Probe) -> None:
     postgres.migrate(config)
     place = ("link-counts", 0)
-    rows = {"link_counts": {1: LINK_TABLES[0].row(cell(0, "a", "b", 1), 0)}}
+    parts = {"link_counts": Part(LINK_TABLES[0], [LINK_TABLES[0].row(cell(0, "a", "b", 1), 0)])}
     with SinkStore(config, "link-store", LINK_TABLES) as store:
         assert store.offsets({place: 5}) == {place: 5}
         store.write(Batch(next_offsets={place: 7}), {place: 5})
         assert store.offsets({place: 0}) == {place: 7}
         with pytest.raises(FencedError):
-            store.write(Batch(rows, next_offsets={place: 9}), {place: 5})
+            store.write(Batch(parts, next_offsets={place: 9}), {place: 5})
         assert store.offsets({place: 0}) == {place: 7}
         with pytest.raises(StandbyError):
             SinkStore(config, "link-store", LINK_TABLES)

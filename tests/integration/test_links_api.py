@@ -69,7 +69,7 @@ def store(config: Config, *records: tuple[int, LinkCount | WindowClosed]) -> Non
         for partition, record in records
     )  # fmt: skip
     with SinkStore(config, NAME, LINK_TABLES) as sink:
-        sink.write(Batch(batch.rows), {})
+        sink.write(Batch(batch.parts), {})
 
 
 def whole(number: int, *links: tuple[str, str, int]) -> Iterable[tuple[int, LinkCount | WindowClosed]]:

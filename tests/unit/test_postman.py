@@ -19,7 +19,9 @@ COLLECTION: dict[str, Any] = json.loads((ROOT / "docs/postman/weir.postman_colle
 VARIABLES: dict[str, str] = {variable["key"]: variable["value"] for variable in COLLECTION["variable"]}
 #: Which port the HTTP routes of each file are on.
 SERVERS = {
+    "consumers/api.py": "api",
     "consumers/links_api.py": "api",
+    "consumers/analytics_routes.py": "api",
     "streams/engine/endpoint.py": "worker",
     "producers/feed_server.py": "feed",
     "consumers/clients_api.py": "monitoring",

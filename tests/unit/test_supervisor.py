@@ -73,7 +73,7 @@ def test_jitter_takes_up_to_half_of_the_delay() -> None:
 
 BY_DEFAULT = [
     "worker-links", "link-store", "api", "broadcast", "worker-monitoring-ids", "worker-monitoring", "monitoring",
-    "worker-metrics", "metrics", "metric-store",
+    "worker-metrics", "metrics", "metric-store", "analytics-store",
 ]  # fmt: skip
 
 

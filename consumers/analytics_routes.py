@@ -1,0 +1,220 @@
+"""The HTTP API of tenants' events: what they come to per day, over a range, and the events themselves."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import msgspec
+from aiohttp import web
+
+from consumers.analytics_days import DailyQuery
+from consumers.analytics_downloads import written
+from consumers.analytics_events import EventQuery
+from consumers.analytics_repository import AnalyticsRepository, UnknownTenantError
+from consumers.analytics_requests import (
+    Format,
+    NotAcceptableError,
+    day_cursor,
+    event_cursor,
+    moment_text,
+    parse_daily,
+    parse_events,
+    parse_summary,
+    parse_tenant_daily,
+    tenant_of,
+)
+from consumers.analytics_rows import Daily, DailyPage, Event, EventPage, Scope, Summary
+from consumers.link_requests import BadRequestError
+from infra import log
+from infra.errors import ArchiveUnavailableError, PostgresUnavailableError, RetryableError
+
+#: Seconds after which a client that got 503 may well ask again.
+RETRY_AFTER = 5
+#: So many downloads at once: each holds a page of rows, and what the client has not taken yet.
+MAX_DOWNLOADS = 4
+
+_log = log.get(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class AnalyticsApi:
+    """The routes of `GET /analytics`, for an application of whoever composes it. `clock` gives epoch milliseconds.
+
+    Who asks for all tenants gets all of them; a path that names one is answered within the scope of that one.
+    """
+
+    def __init__(
+        self, repository: AnalyticsRepository, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    ) -> None:
+        self._repository = repository
+        self._clock = clock
+        self._downloads = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """`GET /analytics/daily`, and of one tenant `daily`, `events` and `summary`."""
+        return [
+            web.get("/analytics/daily", _answering(self._daily), allow_head=False),
+            web.get("/analytics/tenants/{tenant_id:[^/]+}/daily", _answering(self._tenant_daily), allow_head=False),
+            web.get("/analytics/tenants/{tenant_id:[^/]+}/events", _answering(self._events), allow_head=False),
+            web.get("/analytics/tenants/{tenant_id:[^/]+}/summary", _answering(self._summary), allow_head=False),
+        ]
+
+    async def _daily(self, request: web.Request) -> web.StreamResponse:
+        wanted, form = parse_daily(request.query.items(), _accept(request), self._today())
+        ask = self._repository.daily
+        if form is Format.JSON:
+            return _days(request, wanted, await ask(Scope.all(), wanted))
+        pages = _all_days(lambda query: ask(Scope.all(), query, keep=False), wanted)
+        return await self._download(request, "daily", pages, Daily, form)
+
+    async def _tenant_daily(self, request: web.Request) -> web.StreamResponse:
+        tenant = tenant_of(request.match_info["tenant_id"])
+        wanted, form = parse_tenant_daily(request.query.items(), _accept(request), self._today())
+        ask = self._repository.tenant_daily
+        if form is Format.JSON:
+            return _days(request, wanted, await ask(Scope.of(tenant), tenant, wanted))
+        pages = _all_days(lambda query: ask(Scope.of(tenant), tenant, query), wanted)
+        return await self._download(request, f"daily-{tenant}", pages, Daily, form)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        tenant = tenant_of(request.match_info["tenant_id"])
+        wanted, form = parse_events(request.query.items(), _accept(request), self._clock())
+        ask = self._repository.events
+        if form is Format.JSON:
+            page = await ask(Scope.of(tenant), tenant, wanted)
+            rest = None if page.next is None else event_cursor(page.next)
+            times = {"from": moment_text(wanted.start), "to": moment_text(wanted.end)}
+            return _linked(request, {"events": [_event(row) for row in page.rows]}, rest, times)
+        pages = _all_events(lambda query: ask(Scope.of(tenant), tenant, query), wanted)
+        return await self._download(request, f"events-{tenant}", pages, Event, form)
+
+    async def _summary(self, request: web.Request) -> web.StreamResponse:
+        tenant = tenant_of(request.match_info["tenant_id"])
+        start, end, form = parse_summary(request.query.items(), _accept(request), self._today())
+        found = await self._repository.summary(Scope.of(tenant), tenant, start, end)
+        if form is Format.JSON:
+            return _json(200, found)
+        return await self._download(request, f"summary-{tenant}", _one(found), Summary, form)
+
+    async def _download(
+        self, request: web.Request, name: str, pages: AsyncIterator[Sequence[msgspec.Struct]],
+        kind: type[msgspec.Struct], form: Format,
+    ) -> web.StreamResponse:  # fmt: skip
+        """The pages as a file. What fails at the first piece has a status; later, the connection is cut."""
+        if self._downloads >= MAX_DOWNLOADS:
+            return unavailable("there are as many downloads as there may be")
+        self._downloads += 1
+        try:
+            pieces = written(pages, kind, form)
+            first = await anext(pieces)
+            response = web.StreamResponse()
+            response.content_type = form.value
+            suffix = form.name.lower()
+            response.headers["Content-Disposition"] = f'attachment; filename="weir-{name}.{suffix}"'
+            await response.prepare(request)
+            try:
+                await response.write(first)
+                async for piece in pieces:
+                    await response.write(piece)
+                await response.write_eof()
+            except (RetryableError, UnknownTenantError) as e:
+                _log.warning("analytics.download_cut", error=str(e))
+                if request.transport is not None:
+                    request.transport.abort()  # an end in order would pass for the end of the rows
+            return response
+        finally:
+            self._downloads -= 1
+
+    def _today(self) -> dt.date:
+        return dt.datetime.fromtimestamp(self._clock() / 1000, dt.UTC).date()
+
+
+def unavailable(reason: str) -> web.Response:
+    """Asking again later may help."""
+    response = _json(503, {"status": "unavailable", "error": {"reason": reason}})
+    response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+def _answering(handler: Handler) -> Handler:
+    """The handler, its errors as answers. What exactly is wrong with a server is for the log: it may name hosts."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except BadRequestError as e:
+            status = 406 if isinstance(e, NotAcceptableError) else 400
+            return _json(status, {"error": {"field": e.field, "reason": e.reason}})
+        except UnknownTenantError as e:
+            return _json(404, {"error": {"reason": str(e)}})
+        except PostgresUnavailableError as e:
+            _log.warning("analytics.unavailable", error=str(e))
+            return unavailable("Postgres cannot be asked right now")
+        except ArchiveUnavailableError as e:
+            _log.warning("analytics.unavailable", error=str(e))
+            return unavailable("the archive, where these events are, cannot be read right now")
+
+    return answer
+
+
+async def _all_days(
+    ask: Callable[[DailyQuery], Awaitable[DailyPage]], wanted: DailyQuery
+) -> AsyncIterator[Sequence[Daily]]:
+    while True:
+        page = await ask(wanted)
+        yield page.rows
+        if page.next is None:
+            return
+        wanted = replace(wanted, after=page.next)
+
+
+async def _all_events(
+    ask: Callable[[EventQuery], Awaitable[EventPage]], wanted: EventQuery
+) -> AsyncIterator[Sequence[Event]]:
+    while True:
+        page = await ask(wanted)
+        yield page.rows
+        if page.next is None:
+            return
+        wanted = replace(wanted, after=page.next)
+
+
+async def _one(row: msgspec.Struct) -> AsyncIterator[Sequence[msgspec.Struct]]:
+    yield [row]
+
+
+def _days(request: web.Request, wanted: DailyQuery, page: DailyPage) -> web.Response:
+    rest = None if page.next is None else day_cursor(page.next)
+    times = {"from": wanted.start.isoformat(), "to": wanted.end.isoformat()}
+    return _linked(request, {"days": page.rows}, rest, times)
+
+
+def _event(row: Event) -> dict[str, object]:
+    return {
+        "tenant_id": row.tenant_id, "created_at": moment_text(row.created_at), "id": row.id,
+        "processing_time": row.processing_time, "event_type": row.event_type, "payload": row.payload,
+    }  # fmt: skip
+
+
+def _linked(request: web.Request, body: dict[str, object], rest: str | None, times: dict[str, str]) -> web.Response:
+    """The page with the address of the rest: that begins at the cursor, and ends where this would have.
+
+    The defaults of the times are the clock's, which has gone on by then.
+    """
+    response = _json(200, body if rest is None else body | {"next": rest})
+    if rest is not None:
+        address = request.rel_url.update_query(times | {"after": rest})
+        response.headers["Link"] = f'<{address}>; rel="next"'
+    return response
+
+
+def _accept(request: web.Request) -> str:
+    return ",".join(request.headers.getall("Accept", []))
+
+
+def _json(status: int, body: object) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")

@@ -1,0 +1,289 @@
+"""Months of events out of Postgres and into the archive: written, verified, recorded, and only then dropped.
+
+A month stays attached to `events` until its rows are in verified files. Then one transaction detaches and drops the
+partition and marks the files complete: no statement sees the rows in both places or in neither. How, and what a reader
+has to do for it, is in docs/adr/0012-archive.md.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from consumers import archive_files, archive_manifest, archive_months
+from consumers.archive_files import COLUMNS, COPY_OPTIONS, Content
+from consumers.archive_manifest import ArchivedFile, Part
+from consumers.archive_places import Place, check
+from infra import log, postgres
+from infra.config import Config
+from infra.errors import ArchiveDamagedError, RetryableError, WeirError
+
+#: Rows of one file, at most: unless they are of one tenant, whose rows are in one file.
+FILE_ROWS = 1_000_000
+#: How often a month is written that late events change meanwhile.
+_ATTEMPTS = 3
+#: How long the last step is tried, seconds, and waits for those who use the partition or all of events: while it waits
+#: others wait for it. The first is longer than Postgres's deadlock_timeout, after which a vacuum gives way.
+_PATIENCE_S = 60.0
+_PARTITION_LOCK, _EVENTS_LOCK = "1500ms", "500ms"
+#: A file's rows are sorted in memory where they fit.
+_SESSION = {"work_mem": "256MB", "jit": "off", "idle_in_transaction_session_timeout": "0"}
+#: Where a run may be made to crash by a test.
+STEPS = ("begun", "file", "written", "read-back", "verified", "before-commit", "complete", "discard")
+
+_IN_THE_WAY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+_log = log.get(__name__)
+
+
+class ArchiveBusyError(RetryableError):
+    """Another `weir archive` is at work."""
+
+
+@dataclass(frozen=True)
+class Month:
+    """A partition that is old enough: about how many rows it has (None: not known), and its bytes with indexes."""
+
+    month: dt.date
+    rows: int | None
+    bytes: int
+
+    @property
+    def partition(self) -> str:
+        """The table's name."""
+        return archive_months.partition(self.month)
+
+
+@dataclass(frozen=True)
+class Archived:
+    """What was done with one month: its part, the files' number and their bytes together."""
+
+    part: Part
+    files: int
+    bytes: int
+
+
+class Archiver:
+    """One run, which holds the archive's lock from its making until it is closed.
+
+    `place` is the archive's address. Every method raises PostgresUnavailableError and ArchiveUnavailableError; making
+    it raises ArchiveBusyError where another run has the lock. `reached` is called at each of `STEPS`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        place: str,
+        reached: Callable[[str], object] = lambda step: None,
+        file_rows: int = FILE_ROWS,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        self._place, self._reached, self._file_rows, self._patience_s = place, reached, file_rows, patience_s
+        self._connection = postgres.connect(config, "weir-archive", _SESSION)
+        try:
+            with postgres.translated():
+                query = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '/archive', 0))"
+                if self._connection.execute(query).fetchone() != (True,):
+                    raise ArchiveBusyError
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Archiver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def due(self, before: dt.datetime) -> list[Month]:
+        """The months in Postgres that ended by then, oldest first. Raises WeirError for bounds that are no month's."""
+        with postgres.translated():
+            rows = self._connection.execute(
+                "SELECT c.relname, nullif(c.reltuples, -1)::bigint, pg_total_relation_size(c.oid),"
+                " pg_get_expr(c.relpartbound, c.oid)"
+                " FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid"
+                " WHERE i.inhparent = 'events'::regclass ORDER BY c.relname"
+            ).fetchall()
+        found = []
+        for name, tuples, size, bounds in rows:
+            month = archive_months.month_of(name)
+            if month is None or not archive_months.is_due(month, before):
+                continue
+            ends = [f"{edge:%Y-%m-%d} 00:00:00+00" for edge in (month, archive_months.following(month))]
+            if bounds != f"FOR VALUES FROM ('{ends[0]}') TO ('{ends[1]}')":
+                raise WeirError(f"partition {name} is not of that month, it is {bounds}")
+            found.append(Month(month, tuples, size))
+        return found
+
+    def archive(self, month: dt.date) -> Archived:
+        """Archives one month, or completes what an earlier run has begun.
+
+        Raises WeirError where what was read back is not what Postgres gave, and ArchiveBusyError where late events or
+        a long query of others kept it from the last step: all rows are in Postgres then.
+        """
+        with postgres.translated():
+            part = archive_manifest.unfinished(self._connection, month)
+        for _ in range(_ATTEMPTS):
+            if part is not None and not self._is_there(part):
+                self._discard(part)
+                part = None
+            if part is None:
+                part = self._written(month)
+            if self._moved(part):
+                with postgres.translated():
+                    files = archive_manifest.files_of(self._connection, part)
+                return Archived(part, len(files), sum(file.bytes for file in files))
+            _log.info("archive.changed", partition=archive_months.partition(month))
+            self._discard(part)
+            part = None
+        raise ArchiveBusyError(
+            f"{archive_months.partition(month)} got late events {_ATTEMPTS} times while it was archived, and stays in "
+            "Postgres"
+        )
+
+    def _is_there(self, part: Part) -> bool:
+        """Whether all of an earlier run's part was verified, and is as it was."""
+        if part.state != "verified":
+            return False
+        with postgres.translated():
+            files = archive_manifest.files_of(self._connection, part)
+        try:
+            check(files)
+        except ArchiveDamagedError as e:
+            _log.warning("archive.damaged", error=str(e))
+            return False
+        return True
+
+    def _discard(self, part: Part) -> None:
+        """The files first: while the manifest knows their folder they can be found."""
+        removed = Place(part.place).clear()
+        self._reached("discard")
+        with postgres.translated():
+            archive_manifest.forget(self._connection, part)
+        _log.info("archive.discarded", place=part.place, files=removed)
+
+    def _written(self, month: dt.date) -> Part:
+        """A new part with all rows of the month, in files that were read back."""
+        folder = f"{self._place}/{archive_months.partition(month)}/{uuid.uuid4().hex}"
+        with postgres.translated():
+            part = archive_manifest.begin(self._connection, month, folder)
+        self._reached("begun")
+        place = Place(folder)
+        contents: list[tuple[ArchivedFile, Content]] = []
+        with postgres.translated(), self._connection.transaction():
+            # One moment for all files, whose lock keeps others from dropping the table, and nobody from anything else.
+            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            for first, last in self._ranges(month):
+                contents.append(self._file(place, part, first, last))
+                self._reached("file")
+        self._reached("written")
+        for file, content in contents:
+            with place.reading(file.name) as stream:
+                found = archive_files.read(stream)
+            if (found.rows, found.id_sum, found.checksum) != (content.rows, content.id_sum, content.checksum):
+                raise WeirError(
+                    f"{folder}/{file.name} holds other rows than Postgres gave ({found.rows} of {content.rows}): "
+                    f"nothing was dropped"
+                )
+        self._reached("read-back")
+        with postgres.translated(), self._connection.transaction():
+            part = archive_manifest.verified(
+                self._connection, part, [file for file, _ in contents], sum(content.id_sum for _, content in contents)
+            )
+        self._reached("verified")
+        return part
+
+    def _ranges(self, month: dt.date) -> Iterator[tuple[int, int]]:
+        """First and last tenant of each file."""
+        query = sql.SQL("SELECT tenant_id, count(*) FROM {} GROUP BY tenant_id ORDER BY tenant_id")
+        return iter(ranges(self._connection.execute(query.format(_table(month))).fetchall(), self._file_rows))
+
+    def _file(self, place: Place, part: Part, first: int, last: int) -> tuple[ArchivedFile, Content]:
+        name = f"tenants-{first}-{last}.parquet"
+        copy = sql.SQL(
+            "COPY (SELECT {columns} FROM {table} WHERE tenant_id BETWEEN {first} AND {last}"
+            " ORDER BY tenant_id, created_at, id) TO STDOUT {options}"
+        ).format(
+            columns=sql.SQL(COLUMNS),
+            table=_table(part.month),
+            first=sql.Literal(first),
+            last=sql.Literal(last),
+            options=sql.SQL(COPY_OPTIONS),
+        )
+        with self._connection.cursor() as cursor, place.writing(name) as stream, cursor.copy(copy) as lines:
+            content = archive_files.write(stream, lines)
+        [size] = place.sizes([name])
+        file = ArchivedFile(
+            part.place, name, part.month, part.part, first, last, content.rows, size or 0, content.checksum
+        )
+        return file, content
+
+    def _moved(self, part: Part) -> bool:
+        """The last step: the partition goes and the files stand for it. False where its rows have changed since."""
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                with postgres.translated():
+                    moved = self._try_to_move(part)
+            except WeirError as e:
+                if not isinstance(e.__cause__, _IN_THE_WAY):
+                    raise
+                if time.monotonic() > deadline:
+                    raise ArchiveBusyError(
+                        f"{archive_months.partition(part.month)} is written and verified, but others use events all "
+                        f"the time; the next `weir archive` drops it"
+                    ) from e
+                time.sleep(1.0)  # let those pass who waited behind this
+                continue
+            if moved:
+                self._reached("complete")
+            return moved
+
+    def _try_to_move(self, part: Part) -> bool:
+        table = _table(part.month)
+        with self._connection.transaction():
+            self._connection.execute(f"SET LOCAL lock_timeout = '{_PARTITION_LOCK}'")
+            # From here on late events for this month wait, and nothing else does.
+            self._connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(table))
+            now = self._connection.execute(
+                sql.SQL("SELECT count(*), coalesce(sum(id), 0) FROM {}").format(table)
+            ).fetchone()
+            if now != (part.rows, part.id_sum):
+                return False
+            # Whoever has read events in a transaction that goes on is waited for: it has not asked the manifest yet.
+            self._connection.execute(f"SET LOCAL lock_timeout = '{_EVENTS_LOCK}'")
+            self._connection.execute("LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE")
+            self._connection.execute(sql.SQL("ALTER TABLE events DETACH PARTITION {}").format(table))
+            self._connection.execute(sql.SQL("DROP TABLE {}").format(table))
+            archive_manifest.complete(self._connection, part)
+            self._reached("before-commit")
+        return True
+
+
+def ranges(tenants: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """Tenants, each with its number of rows and in order, cut into ranges of `most` rows at most.
+
+    A tenant with more has a range of its own.
+
+    >>> ranges([(1, 4), (2, 5), (5, 30), (6, 1)], 10)
+    [(1, 2), (5, 5), (6, 6)]
+    """
+    found: list[tuple[int, int]] = []
+    held = most
+    for tenant, rows in tenants:
+        if found and held + rows <= most:
+            found[-1] = (found[-1][0], tenant)
+            held += rows
+        else:
+            found.append((tenant, tenant))
+            held = rows
+    return found
+
+
+def _table(month: dt.date) -> sql.Identifier:
+    return sql.Identifier(archive_months.partition(month))

@@ -1,0 +1,243 @@
+"""`weir archive`: months of old events moved out of Postgres into Parquet files, and read there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from consumers.archive_run import Month
+    from consumers.archive_sql import Answer
+
+#: As with SIGKILL, where a test wants it.
+_CRASHED = 86
+
+group = typer.Typer()
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `weir archive` and its subcommands."""
+    group.callback(invoke_without_command=True)(archive)
+    group.command("list")(list_parts)
+    group.command("query")(query)
+    group.command("verify")(verify)
+    app.add_typer(group, name="archive")
+
+
+def _place(text: str) -> str:
+    from infra.config import archive_url
+
+    try:
+        return archive_url(text)
+    except ValueError as e:
+        raise typer.BadParameter(str(e)) from e
+
+
+def _time(text: str) -> int:
+    from infra.topic_lines import parse_timestamp
+
+    try:
+        return parse_timestamp(text)
+    except ValueError as e:
+        raise typer.BadParameter(str(e)) from e
+
+
+def archive(
+    context: typer.Context,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="AGE", help="Months that ended so long ago: 2y, 18mo or 90d."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(parser=_place, metavar="URL", help="s3://bucket/prefix or file:///path; else WEIR_ARCHIVE."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    crash_at: Annotated[str | None, typer.Option(hidden=True, help="A step, for tests.")] = None,
+) -> None:
+    """Move whole months of tenants' events from Postgres into Parquet files.
+
+    A month is written, read back and compared with what Postgres gave, recorded, and only then dropped from Postgres.
+    What is interrupted is completed by running it again. What comes per tenant and day stays in Postgres.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import datetime as dt
+
+    from consumers import archive_months
+    from consumers.archive_run import Archiver
+    from infra.config import load
+    from infra.postgres import migrate
+    from schemas.errors import WeirError
+
+    if older_than is None:
+        raise typer.BadParameter("say which months: --older-than 2y", param_hint="--older-than")
+    try:
+        before = archive_months.cutoff(older_than, dt.datetime.now(dt.UTC))
+    except ValueError as e:
+        raise typer.BadParameter(str(e), param_hint="--older-than") from e
+    config = load(os.environ)
+    place = to or config.archive
+    if place is None:
+        raise WeirError("say where: --to s3://bucket/prefix or --to file:///path, or set WEIR_ARCHIVE")
+    migrate(config)
+    with Archiver(config, place, _crash_at(crash_at)) as archiver:
+        months = archiver.due(before)
+        if months and not _agreed(months, place, yes):
+            raise typer.Exit(1)
+        for month in months:
+            done = archiver.archive(month.month)
+            print(
+                f"{month.partition}: {done.part.rows:,} rows in {done.files:,} files, {done.bytes:,} bytes", flush=True
+            )
+        if not months:
+            print(f"no month of events ended before {before:%Y-%m-%d}")
+
+
+def _crash_at(step: str | None) -> Callable[[str], object]:
+    from consumers.archive_run import STEPS
+
+    if step is not None and step not in STEPS:
+        raise typer.BadParameter(f"one of {', '.join(STEPS)}", param_hint="--crash-at")
+    return lambda reached: os._exit(_CRASHED) if reached == step else None
+
+
+def _agreed(months: Sequence[Month], place: str, yes: bool) -> bool:
+    """Whether these months shall go: what goes is said on standard error."""
+    from schemas.errors import WeirError
+
+    for month in months:
+        rows = f"about {month.rows:,} rows, " if month.rows is not None else ""
+        print(f"{month.partition}: {rows}{month.bytes:,} bytes in Postgres", file=sys.stderr)
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise WeirError("nothing was archived: there is no terminal to ask at, so say --yes")
+    return typer.confirm(f"Move {len(months)} months to {place}?", err=True)
+
+
+def list_parts() -> None:
+    """Show which months are archived, where, and what a run that was interrupted has left."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from consumers import archive_manifest
+    from infra.config import load
+    from infra.postgres import connect, translated
+
+    with connect(load(os.environ), "weir-archive-list") as connection, translated():
+        parts = archive_manifest.parts(connection)
+        rows = []
+        for part in parts:
+            files = archive_manifest.files_of(connection, part)
+            size = sum(file.bytes for file in files)
+            facts = (f"{part.month:%Y-%m}", part.part, part.state, part.rows, len(files), size, part.place)
+            rows.append([str(fact) for fact in facts])
+    if not sys.stdout.isatty():
+        for row in rows:
+            print(*row, sep="\t")
+        return
+    view = Table(box=None)
+    for header in ("month", "part", "state", "rows", "files", "bytes", "place"):
+        view.add_column(header, justify="right" if header in ("part", "rows", "files", "bytes") else "left")
+    for row in rows:
+        view.add_row(*row)
+    Console().print(view)
+
+
+def query(
+    tenant: Annotated[int | None, typer.Option(min=1, metavar="N", help="This tenant's events.")] = None,
+    start: Annotated[
+        int | None, typer.Option("--from", parser=_time, metavar="TIME", help="Events at this time or later.")
+    ] = None,
+    end: Annotated[int | None, typer.Option("--to", parser=_time, metavar="TIME", help="Events before this.")] = None,
+    event_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Events of this type.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many events.")] = 100,
+    sql: Annotated[
+        str | None, typer.Option("--sql", metavar="SELECT", help="One SELECT over table `events` instead.")
+    ] = None,
+) -> None:
+    """Read archived events. Times are RFC 3339 or epoch milliseconds.
+
+    Where the output is no terminal, each row is one line of JSON. --sql is for DuckDB, and sees the columns of table
+    events: tenant_id, created_at, id, processing_time, event_type, payload (JSON as text).
+    """
+    from consumers import archive_manifest
+    from consumers.archive_months import containing
+    from consumers.archive_sql import answer
+    from consumers.link_tables import moment
+    from infra.config import load
+    from infra.postgres import connect, translated
+    from schemas.errors import WeirError
+
+    if sql is not None and any(value is not None for value in (tenant, start, end, event_type)):
+        raise WeirError("--sql says itself which events: no --tenant, --from, --to or --type beside it")
+    first, last = (None if ms is None else moment(ms) for ms in (start, end))
+    with connect(load(os.environ), "weir-archive-query") as connection, translated():
+        files = archive_manifest.complete_files(connection, tenant, containing(first), containing(last))
+    conditions: dict[str, Any] = {
+        "tenant_id = ?": tenant, "created_at >= ?": first, "created_at < ?": last, "event_type = ?": event_type
+    }  # fmt: skip
+    given = {text: value for text, value in conditions.items() if value is not None}
+    if sql is None:
+        where = f"WHERE {' AND '.join(given)}" if given else ""
+        sql = f"SELECT * FROM events {where} ORDER BY tenant_id, created_at, id LIMIT {limit}"
+    with answer(files, sql, list(given.values())) as found:
+        _show(found) if sys.stdout.isatty() else _write_lines(found)
+
+
+def _show(found: Answer) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    view = Table(box=None)
+    for column in found.columns:
+        view.add_column(escape(column), overflow="fold")
+    for row in found.rows:
+        view.add_row(*("" if value is None else escape(str(_plain(value))) for value in row))
+    Console().print(view)
+
+
+def _write_lines(found: Answer) -> None:
+    import msgspec
+
+    for row in found.rows:
+        line = dict(zip(found.columns, map(_plain, row), strict=True))
+        print(msgspec.json.encode(line, enc_hook=str).decode())
+
+
+def _plain(value: object) -> object:
+    """A value as JSON has it: a moment in UTC as RFC 3339."""
+    import datetime as dt
+
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        return value.astimezone(dt.UTC).replace(tzinfo=None).isoformat() + "Z"
+    return value
+
+
+def verify() -> None:
+    """Read every archived file again and compare its rows with the manifest."""
+    from consumers import archive_manifest
+    from consumers.archive_verify import verified
+    from infra.config import load
+    from infra.errors import ArchiveDamagedError
+    from infra.postgres import connect, translated
+
+    with connect(load(os.environ), "weir-archive-verify") as connection, translated():
+        files = archive_manifest.complete_files(connection)
+    damaged = 0
+    for file in files:
+        try:
+            verified(file)
+        except ArchiveDamagedError as e:
+            print(e, file=sys.stderr)
+            damaged += 1
+    print(f"{len(files) - damaged:,} of {len(files):,} files are as they were written")
+    if damaged:
+        raise typer.Exit(1)

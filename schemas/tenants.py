@@ -1,0 +1,70 @@
+"""Events of tenants: what happened to whom, when, and how long it took to process."""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.links import check_id
+from schemas.times import from_rfc3339, timestamp_ms, to_rfc3339
+
+#: The largest tenant's number: a 64-bit integer of Postgres's.
+MAX_TENANT = 2**63 - 1
+#: A processing time is below this many milliseconds (11.5 days): with microseconds it is exact in a double.
+MAX_PROCESSING_MS = 10**9
+#: The largest payload, in bytes.
+MAX_PAYLOAD = 256 << 10
+#: An event is of this time in epoch milliseconds or later, and before the other.
+FIRST = from_rfc3339("2000-01-01T00:00:00Z")
+END = from_rfc3339("2100-01-01T00:00:00Z")
+
+
+class TenantEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event of a tenant. Topic `tenant-events`, keyed by the tenant. Unknown fields are ignored.
+
+    `created_at` is RFC 3339, or an epoch in seconds or milliseconds (`schemas.times.timestamp_ms`). `processing_time`
+    is in milliseconds, and kept to the microsecond. `payload` is a JSON object or null.
+    """
+
+    tenant_id: int
+    created_at: str | int | float
+    event_type: str
+    processing_time: float
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def tenant_key(event: TenantEvent) -> bytes:
+    """The key of a `tenant-events` record: one tenant's events are in order.
+
+    >>> tenant_key(TenantEvent(7, 0, "login", 1.5))
+    b'7'
+    """
+    return str(event.tenant_id).encode()
+
+
+def processing_us(event: TenantEvent) -> int:
+    """The processing time in whole microseconds, half to even.
+
+    >>> processing_us(TenantEvent(7, 0, "login", 1.5))
+    1500
+    """
+    return round(event.processing_time * 1000)
+
+
+def check_tenant_event(event: TenantEvent) -> None:
+    """Raises ValueError, which names the field, for what the type allows and tenants' events do not."""
+    if not 1 <= event.tenant_id <= MAX_TENANT:
+        raise ValueError(f"`tenant_id` is {event.tenant_id}, 1 to {MAX_TENANT} is allowed")
+    check_id(event.event_type, "event_type")
+    if not 0 <= event.processing_time < MAX_PROCESSING_MS:  # not a number is never within
+        raise ValueError(f"`processing_time` is {event.processing_time} ms, 0 to less than 1e9 is allowed")
+    try:
+        time = timestamp_ms(event.created_at)
+    except ValueError as e:
+        raise ValueError(f"`created_at` {e}") from e
+    if not FIRST <= time < END:
+        raise ValueError(f"`created_at` is {to_rfc3339(time)}, from 2000 to before 2100 is allowed")
+    payload = bytes(event.payload)
+    if payload[:1] not in (b"{", b"n"):
+        raise ValueError("`payload` is no JSON object")
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"`payload` has {len(payload)} bytes, {MAX_PAYLOAD} are allowed")

@@ -1,0 +1,348 @@
+"""What can go wrong with the archive: each is one clear line, and no event is lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow.fs import FileSelector
+
+from archived_events import FEBRUARY, JANUARY, Events, events_of, lying_in, named_in
+from command import COMMAND, PATIENCE_S, weir
+from consumers.archive_places import Place
+from consumers.archive_reader import ArchiveReader
+from consumers.archive_run import Archiver
+from infra.config import Config
+from infra.errors import ArchiveDamagedError, ArchiveUnavailableError, PostgresUnavailableError, WeirError
+from infra.ports import free_ports
+from infra.servers.postgres import PostgresServer
+from own_servers import own
+
+MARCH_MS = 1_677_628_800_000
+
+
+@pytest.fixture
+def events(config: Config) -> Iterator[Events]:
+    with events_of(config) as made:
+        made.fill(JANUARY)
+        yield made
+
+
+def error_of(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Its one line."""
+    assert done.returncode == 1, done
+    lines = [line for line in done.stderr.decode().splitlines() if not line.startswith("events_20")]
+    assert len(lines) == 1, done
+    return lines[0]
+
+
+def archive(environ: dict[str, str], place: str) -> subprocess.CompletedProcess[bytes]:
+    return weir(environ, "archive", "--older-than", "1y", "--to", place, "--yes")
+
+
+def test_a_file_in_place_of_the_folder(environ: dict[str, str], events: Events, tmp_path: Path) -> None:
+    (tmp_path / "cold").write_text("in the way")
+    before = events.in_postgres()
+    said = error_of(archive(environ, f"file://{tmp_path}/cold"))
+    assert said.startswith(f"weir: file://{tmp_path}/cold/events_202301/")
+    assert " cannot be written: [Errno 20] Not a directory" in said
+    assert events.in_postgres() == before
+    (tmp_path / "cold").unlink()
+    assert archive(environ, f"file://{tmp_path}/cold").returncode == 0
+    assert events.archived() == before
+
+
+def test_a_disk_that_is_full_before_all_is_written(environ: dict[str, str], events: Events, tmp_path: Path) -> None:
+    before = events.in_postgres()
+    full = subprocess.run(
+        [*COMMAND, "archive", "--older-than", "1y", "--to", f"file://{tmp_path}/cold", "--yes"],
+        env=environ,
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert " cannot be written: [Errno 27] Error writing bytes to file" in error_of(full)
+    assert events.in_postgres() == before
+    assert archive(environ, f"file://{tmp_path}/cold").returncode == 0
+    assert events.archived() == before
+    assert lying_in(tmp_path / "cold") == named_in(events.files())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--older-than", "1y", "--yes"], "weir: say where: --to s3://bucket/prefix or --to file:///path, or set"),
+        (["--older-than", "2 years"], "Invalid value for --older-than: write an age as 2y, 18mo or 90d"),
+        (["--older-than", "9999y"], "Invalid value for --older-than: 9999y ago there were no years"),
+        (["--yes"], "Invalid value for --older-than: say which months: --older-than 2y"),
+        (["--to", "ftp://x"], "Invalid value for '--to': must be s3://bucket/prefix or file:///path"),
+        (["query", "--sql", "SELECT 1", "--tenant", "1"], "weir: --sql says itself which events: no --tenant"),
+        (["query", "--sql", "DROP TABLE events"], "weir: the archive is read with one SELECT, and nothing else"),
+    ],
+    ids=["nowhere", "age", "years", "no-age", "place", "both", "drop"],
+)
+def test_what_cannot_be_asked_for(environ: dict[str, str], events: Events, arguments: list[str], error: str) -> None:
+    done = weir(environ, "archive", *arguments)
+    assert (done.returncode in (1, 2), done.stdout) == (True, b"")
+    assert error in " ".join(done.stderr.decode().replace("│", "").split())
+
+
+def test_a_postgres_that_is_read_only(environ: dict[str, str], events: Events, tmp_path: Path) -> None:
+    before = events.in_postgres()
+    mine = environ | {"WEIR_POSTGRES": f"{environ['WEIR_POSTGRES']}%20-cdefault_transaction_read_only%3Don"}
+    said = error_of(archive(mine, f"file://{tmp_path}/cold"))
+    assert said.startswith("weir: Postgres cannot do it now: cannot execute ")
+    assert said.endswith("in a read-only transaction")
+    assert events.in_postgres() == before
+
+
+@pytest.mark.parametrize("step", ["file", "read-back", "before-commit"])
+def test_a_postgres_that_is_killed_in_the_middle(config: Config, tmp_path: Path, step: str) -> None:
+    [port] = free_ports(1)
+    mine = replace(config, postgres=None, postgres_port=port)
+    with own(PostgresServer(mine)) as server:
+        with events_of(mine) as events:
+            events.fill(JANUARY)
+            before = events.in_postgres()
+        with (
+            Archiver(mine, f"file://{tmp_path}/cold", lambda reached: reached == step and server.kill()) as archiver,
+            pytest.raises(PostgresUnavailableError, match=r"Postgres does not answer|cannot do it now"),
+        ):
+            archiver.archive(JANUARY)
+        server.start()
+        with events_of(mine) as events:
+            assert events.everywhere() == before
+            with Archiver(mine, f"file://{tmp_path}/cold") as archiver:
+                archiver.archive(JANUARY)
+            assert events.archived() == before
+            assert lying_in(tmp_path / "cold") == named_in(events.files())
+
+
+def flipped(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    file.write_bytes(content)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def other_rows(file: Path) -> None:
+    """Of the same length and whole: only the rows say it."""
+    table = pq.read_table(file)
+    file.write_bytes(file.read_bytes()[:0])
+    pq.write_table(table.slice(1), file, compression="none", use_dictionary=False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (flipped, "is damaged, it was changed after it was archived: "),
+        (cut, "was changed after it was archived: it has "),
+        (other_rows, "was changed after it was archived: it has "),
+        (Path.unlink, "is gone, it was deleted after it was archived"),
+    ],
+    ids=["flipped", "cut", "other", "gone"],
+)
+def test_a_file_that_was_changed_or_deleted(
+    environ: dict[str, str], config: Config, events: Events, tmp_path: Path, damage: object, error: str
+) -> None:
+    events.fill(FEBRUARY)
+    with Archiver(config, f"file://{tmp_path}/cold") as archiver:
+        archiver.archive(JANUARY)
+        archiver.archive(FEBRUARY)
+    assert weir(environ, "archive", "verify").stdout == b"2 of 2 files are as they were written\n"
+    [february] = [Path(name) for name in lying_in(tmp_path / "cold") if "202302" in name]
+    assert callable(damage)
+    damage(february)
+    reader = ArchiveReader(config)
+    with pytest.raises(ArchiveDamagedError, match=error):
+        reader.events(2, 0, MARCH_MS, 100_000)
+    assert reader.events(2, 0, 1_675_209_600_000, 10)  # January is whole
+    reader.close()
+    asked = weir(environ, "archive", "query", "--sql", "SELECT max(id), max(payload), sum(processing_time) FROM events")
+    assert error in error_of(asked)
+    checked = weir(environ, "archive", "verify")
+    assert (checked.returncode, checked.stdout) == (1, b"1 of 2 files are as they were written\n")
+    assert f"{february}" in checked.stderr.decode()
+
+
+def test_rows_that_are_not_what_postgres_gave_are_not_dropped(config: Config, events: Events, tmp_path: Path) -> None:
+    before = events.in_postgres()
+
+    def spoil(step: str) -> None:
+        if step == "written":
+            [file] = lying_in(tmp_path / "cold")
+            other_rows(Path(file))
+
+    with (
+        Archiver(config, f"file://{tmp_path}/cold", spoil) as archiver,
+        pytest.raises(WeirError, match=r"holds other rows than Postgres gave \(2999 of 3000\): nothing was dropped"),
+    ):
+        archiver.archive(JANUARY)
+    assert events.in_postgres() == before
+    with Archiver(config, f"file://{tmp_path}/cold") as archiver:
+        archiver.archive(JANUARY)
+    assert events.archived() == before
+
+
+# --- An object store ---
+
+
+@contextmanager
+def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """moto's S3 with the bucket `cold`; where it is."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        address = "http://{}:{}".format(*server.get_host_and_port())
+        at(monkeypatch, address)
+        for method, path in (("POST", "moto-api/reset"), ("PUT", "cold")):  # its buckets are those of this process
+            urllib.request.urlopen(urllib.request.Request(f"{address}/{path}", method=method)).close()
+        yield address
+    finally:
+        server.stop()
+
+
+def at(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Sets the variables that say which store, for this process and those it starts."""
+    names = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    for name, value in (names | {"AWS_ENDPOINT_URL": address}).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with object_store(monkeypatch) as address:
+        yield address
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A store that answers everything with that status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def with_store(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, address: str) -> dict[str, str]:
+    at(monkeypatch, address)
+    return environ | {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+
+def test_an_object_store_holds_the_months_and_answers(
+    environ: dict[str, str], config: Config, events: Events, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = with_store(environ, monkeypatch, store) | {"WEIR_ARCHIVE": "s3://cold/weir/"}
+    before = events.in_postgres()
+    done = weir(mine, "archive", "--older-than", "1y", "--yes")
+    assert done.returncode == 0, done
+    assert events.archived() == before
+    assert all(file.place.startswith("s3://cold/weir/events_202301/") for file in events.files())
+    reader = ArchiveReader(config)
+    assert len(reader.events(2, 0, MARCH_MS, 10_000)) == sum(row[0] == 2 for row in before)
+    reader.close()
+    assert weir(mine, "archive", "verify").stdout == b"1 of 1 files are as they were written\n"
+    counted = weir(mine, "archive", "query", "--sql", "SELECT count(*) AS n FROM events WHERE tenant_id = 2")
+    assert counted.stdout == b'{"n":%d}\n' % sum(row[0] == 2 for row in before)
+
+
+def test_what_a_crash_left_in_an_object_store_is_removed(
+    environ: dict[str, str], config: Config, events: Events, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = with_store(environ, monkeypatch, store)
+    before = events.in_postgres()
+    arguments = ["archive", "--older-than", "1y", "--yes", "--to", "s3://cold/weir"]
+    assert weir(mine, *arguments, "--crash-at", "file").returncode == 86
+    with Archiver(config, "s3://cold/weir") as archiver:
+        archiver.archive(JANUARY)
+    found = Place("s3://cold").filesystem.get_file_info(FileSelector("cold", recursive=True))
+    assert {f"s3://{info.path}" for info in found if info.is_file and info.size} == {
+        f"{file.place}/{file.name}" for file in events.files()
+    }
+    assert events.archived() == before
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(403, "ACCESS_DENIED"), (500, "HTTP status 500"), (0, "NETWORK_CONNECTION"), (1, "NO_SUCH_BUCKET")],
+    ids=["refuses", "fails", "away", "no-bucket"],
+)
+def test_an_object_store_that_does_not_take_it(
+    environ: dict[str, str],
+    config: Config,
+    events: Events,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    error: str,
+) -> None:
+    before = events.in_postgres()
+    mine = with_store(environ, monkeypatch, store)
+    if status == 1:
+        assert f"AWS Error {error}" in error_of(archive(mine, "s3://none/weir"))
+        assert events.in_postgres() == before
+        return
+    with Archiver(config, "s3://cold/weir") as archiver:
+        archiver.archive(JANUARY)
+    events.fill(FEBRUARY)
+    before = events.in_postgres()
+    with answering(status) if status else away() as address:
+        mine = with_store(environ, monkeypatch, address)
+        said = error_of(archive(mine, "s3://cold/weir"))
+        assert said.startswith("weir: s3://cold/weir/events_202302/")
+        assert " cannot be written: When initiating multiple part upload" in said
+        assert error in said
+        reader = ArchiveReader(config)
+        with pytest.raises(
+            ArchiveUnavailableError, match=r"s3://cold/weir/events_202301/.* cannot be read: "
+        ) as caught:
+            reader.events(2, 0, MARCH_MS, 10)
+        assert not isinstance(caught.value, ArchiveDamagedError)
+        reader.close()
+    assert events.in_postgres() == before
+
+
+@contextmanager
+def away() -> Iterator[str]:
+    """Where no store is."""
+    yield "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("address", ["localhost:9000", "http://h/path"])
+def test_an_endpoint_that_is_none(
+    environ: dict[str, str], events: Events, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = error_of(archive(with_store(environ, monkeypatch, address), "s3://cold"))
+    assert said == f"weir: AWS_ENDPOINT_URL='{address}' cannot be used: must be http[s]://host:port"

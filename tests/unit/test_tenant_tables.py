@@ -1,0 +1,127 @@
+"""Tenants' events as rows: the short way and the exact one agree, and a row's bytes are what Postgres reads."""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.batch import Batch, Batcher, Record
+from consumers.tables import Conflict, Rollup, Table
+from consumers.tenant_days import TENANT_DAILY
+from consumers.tenant_plain import PlainEvents
+from consumers.tenant_tables import encoded, event_row, tenant_tables
+from schemas import examples
+from schemas.dead_letters import Reason
+from schemas.errors import PoisonError
+from schemas.tenants import TenantEvent
+from schemas.times import from_rfc3339
+from schemas.topics import LINK_COUNTS, TENANT_EVENTS
+
+NOW = from_rfc3339("2026-01-31T12:00:00Z")
+DAY = 86_400_000
+LIMITS = (3650 * DAY, 3_600_000)
+
+times = st.one_of(
+    st.integers(-5, 2 * NOW),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.datetimes().map(lambda moment: moment.isoformat(timespec="milliseconds") + "Z"),
+    st.sampled_from([
+        "2026-01-31T11:59:59.999Z", "2026-01-31T11:59:60.000Z", "2026-01-31T11:59:99.000Z", "2026-01-31 11:59:59.5Z",
+        "2026-01-31t11:59:59.500z", "2026-01-31T12:59:59+01:00", "2026-01-31T11:59:5٣.000Z", "2026-01-31T11:59:59,000Z",
+        "2026-02-30T11:59:59.000Z", "1769860800", "noon", "", "2026-01-31T11:59:59.00 Z", "2026-01-31T11:5a:59.000Z",
+    ]),
+)  # fmt: skip
+values = st.fixed_dictionaries(
+    {
+        "tenant_id": st.one_of(st.integers(-1, 9), st.sampled_from([2**63 - 1, 2**63, 2**64])),
+        "created_at": times,
+        "event_type": st.text(max_size=3),
+        "processing_time": st.one_of(st.floats(0, 2e9), st.integers(-1, 10**9), st.floats(allow_nan=False)),
+    },
+    optional={"payload": st.one_of(st.none(), st.dictionaries(st.text(), st.integers()), st.just([]), st.just("{"))},
+)
+
+
+def slowly(value: bytes) -> tuple[object, ...] | None:
+    decoder = TENANT_EVENTS.decoder()
+    assert decoder is not None
+    [(element, _)] = list(decoder.elements(value))
+    if isinstance(element, PoisonError):
+        return None
+    try:
+        return event_row(element, 0, LIMITS, lambda: NOW)
+    except PoisonError:
+        return None
+
+
+@given(st.lists(values.map(msgspec.json.encode), max_size=5))
+def test_the_short_way_gives_what_the_exact_one_gives(found: list[bytes]) -> None:
+    plain = PlainEvents(LIMITS, lambda: NOW)
+    for value in found:
+        assert plain.row(value) == slowly(value)
+
+
+@pytest.mark.parametrize("value", [b"", b"[", b"[{}]", b"null", b"\xff", b'{"tenant_id":1}', b"[" * 100_000])
+def test_what_is_no_plain_event_is_left_to_others(value: bytes) -> None:
+    assert PlainEvents(LIMITS, lambda: NOW).row(value) is None
+
+
+def test_good_examples_become_rows_and_bad_ones_are_refused() -> None:
+    found = examples.load("tenant-events")
+    good, bad = found.records(), [(bad.record(), bad.reason) for bad in found.bad]
+    batch = batch_of(*good, *(raw for raw, _ in bad))
+    assert len(batch.rows["events"]) == len(good)
+    assert [(refused.raw, refused.origin.reason) for refused in batch.refused] == bad
+
+
+def batch_of(*records: bytes) -> Batch:
+    [table] = tenant_tables(*LIMITS, clock=lambda: NOW)
+    return Batcher("analytics-store", {"tenant-events": table}).batch(
+        Record("tenant-events", 0, n, None, None, value) for n, value in enumerate(records)
+    )
+
+
+@pytest.mark.parametrize(
+    ("created", "accepted"),
+    [(NOW + 3_600_000, True), (NOW + 3_600_001, False), (NOW - 3650 * DAY, True), (NOW - 3650 * DAY - 1, False)],
+    ids=["an hour ahead", "more", "ten years ago", "longer ago"],
+)
+def test_times_are_taken_within_limits_of_the_clock(created: int, accepted: bool) -> None:
+    value = msgspec.json.encode(TenantEvent(1, created, "login", 1.0))
+    batch = batch_of(value, b"[" + value + b"]")
+    assert len(batch.rows["events"]) == (2 if accepted else 0)
+    assert {refused.origin.reason for refused in batch.refused} == (set() if accepted else {Reason.TIMESTAMP})
+    assert [refused.origin.element for refused in batch.refused] == ([] if accepted else [None, 0])
+
+
+def test_a_row_in_bytes_is_five_values_with_their_lengths() -> None:
+    whole = encoded((7, 946_684_800_001, 1500, "ü", b'{"a":1}'))
+    assert whole == (
+        struct.pack(">hiqiqid", 5, 8, 7, 8, 1000, 8, 1.5) + b"\0\0\0\2\xc3\xbc" + b"\0\0\0\x08\x01" + b'{"a":1}'
+    )
+    assert encoded((7, 946_684_800_001, 1500, "ü", None)).endswith(b"\xc3\xbc\xff\xff\xff\xff")
+
+
+def test_of_two_rows_with_one_key_the_rule_says_which_stands() -> None:
+    def table(conflict: Conflict) -> Table:
+        return Table(LINK_COUNTS, "t", {"a": "int4", "b": "int4"}, ("a",), lambda e, p: (), conflict)
+
+    rows = [(1, 1), (2, 1), (1, 2)]
+    assert sorted(table(Conflict.REPLACE).standing(rows)) == [(1, 2), (2, 1)]
+    assert sorted(table(Conflict.IGNORE).standing(rows)) == [(1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("key", "conflict", "rollups"),
+    [((), Conflict.REPLACE, ()), (("a",), Conflict.APPEND, ()), (("a",), Conflict.REPLACE, (TENANT_DAILY,))],
+    ids=["no key", "a key for nothing", "a rollup of rows that change"],
+)
+def test_a_declaration_that_cannot_be_is_refused(
+    key: tuple[str, ...], conflict: Conflict, rollups: tuple[Rollup, ...]
+) -> None:
+    with pytest.raises(ValueError, match="t: "):
+        Table(LINK_COUNTS, "t", {"a": "int4"}, key, lambda e, p: (), conflict, rollups)

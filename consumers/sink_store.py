@@ -126,6 +126,7 @@ class SinkStore:
                         part = sieve.put(self._connection, part, partial(self._put_alone, cursor), refused)
                     for rollup, cells in zip(part.table.rollups, part.cells(), strict=True):
                         roll_up(cursor, rollup, cells)
+            refused.sort(key=_in_order)
             before_commit(refused)
         return refused
 
@@ -182,6 +183,11 @@ class SinkStore:
         self._put(cursor, part)
         if part.table.conflict is not Conflict.APPEND:
             cursor.execute(sql.SQL("TRUNCATE {}").format(sink_sql.staging(part.table.name)))
+
+
+def _in_order(refused: Refused) -> tuple[str, int, int, int]:
+    origin = refused.origin
+    return origin.source, origin.partition or 0, origin.offset, origin.element or 0
 
 
 def _columns(offsets: Mapping[Place, int]) -> Sequence[list[str] | list[int]]:

@@ -59,11 +59,10 @@ def encoded(row: Row) -> bytes:
     A time is in microseconds since 2000, a jsonb a 1 and its text.
     """
     tenant, created, us, event_type, payload = row
-    name = event_type.encode()
-    fixed: bytes = _FIXED(5, 8, tenant, 8, (created - _POSTGRES_EPOCH) * 1000, 8, us / 1000, len(name))
-    if payload is None:
-        return fixed + name + _NULL
-    return fixed + name + _JSONB(len(payload) + 1, 1) + payload
+    name: bytes = event_type.encode()
+    fixed = _FIXED(5, 8, tenant, 8, (created - _POSTGRES_EPOCH) * 1000, 8, us / 1000, len(name))
+    end: bytes = _NULL if payload is None else _JSONB(len(payload) + 1, 1) + payload
+    return fixed + name + end
 
 
 _FIXED = Struct(">hiqiqidi").pack

@@ -23,7 +23,15 @@ _MIGRATION_LOCK = 0x77656972
 #: libpq's: seconds to connect, seconds of silence before the connection is probed, milliseconds without an answer
 #: before it is given up.
 _TIMEOUTS = {"connect_timeout": 3, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 10_000}
-_READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
+#: What passes. The driver does not count as such that the server is read-only, or that it has ended a session which
+#: held a transaction open and said nothing.
+_PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
 _NO_TABLE = psycopg.errors.UndefinedTable
 #: What is wrong is a value: classes 22 (data exception) and 23 (integrity constraint), and a JSON value that is nested
 #: deeper than the server's stack.
@@ -75,7 +83,7 @@ def translate(error: psycopg.Error) -> WeirError:
         return PostgresUnavailableError(f"Postgres has lost a partition meanwhile: {line}")
     if isinstance(error, _NO_TABLE):
         return PostgresUnavailableError(f"Postgres has no tables of weir's yet; `weir migrate` makes them ({line})")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | _READ_ONLY):
+    if isinstance(error, _PASSING):
         return PostgresUnavailableError(
             f"Postgres {'cannot do it now' if error.sqlstate else 'does not answer'}: {line}"
         )

@@ -1,19 +1,15 @@
-"""Archived events by tenant and time: DuckDB over the Parquet files that the manifest names."""
+"""Archived events by tenant and time, out of the Parquet files that the manifest names."""
 
 from __future__ import annotations
 
 import datetime as dt
 import itertools
 import threading
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psycopg
-import pyarrow as pa
-import pyarrow.dataset as ds
 
 from consumers import archive_manifest
-from consumers.archive_dataset import dataset, engine, translated
 from consumers.archive_manifest import ArchivedFile
 from consumers.archive_months import containing
 from consumers.link_tables import moment
@@ -21,22 +17,8 @@ from infra import postgres
 from infra.config import Config
 from infra.errors import PostgresUnavailableError
 
-#: tenant_id, created_at (UTC), id, processing_time in ms, event_type, payload as text or None.
-EventRow = tuple[int, dt.datetime, int, float, str, str | None]
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_ORDERED = """
-SELECT tenant_id, created_at, id, processing_time, event_type, payload FROM rows ORDER BY created_at, id LIMIT ?
-"""
-_time = ds.field("created_at")
-_COLUMNS = {
-    "tenant_id": ds.field("tenant_id"),
-    "created_at": _time.cast(pa.int64()),  # microseconds: DuckDB makes no datetime without a library of time zones
-    "id": ds.field("id"),
-    "processing_time": ds.field("processing_time"),
-    "event_type": ds.field("event_type"),
-    "payload": ds.field("payload"),
-}
+if TYPE_CHECKING:
+    from consumers.archive_rows import EventRow, Position, Rows
 
 
 class ArchiveReader:
@@ -50,7 +32,7 @@ class ArchiveReader:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._engine = engine()
+        self._made: Rows | None = None
         self._lock = threading.Lock()
         self._connection: psycopg.Connection | None = None
 
@@ -73,7 +55,7 @@ class ArchiveReader:
         start_ms: int,
         end_ms: int,
         limit: int,
-        after: tuple[dt.datetime, int] | None = None,
+        after: Position | None = None,
         event_type: str | None = None,
     ) -> list[EventRow]:
         """A tenant's archived events from `start_ms` to before `end_ms`, epoch milliseconds.
@@ -86,14 +68,9 @@ class ArchiveReader:
             start = max(start, after[0])
         if start >= end or limit < 1:
             return []
-        wanted = (ds.field("tenant_id") == tenant_id) & (_time >= _scalar(start)) & (_time < _scalar(end))
-        if after is not None:
-            wanted &= (_time > _scalar(after[0])) | (ds.field("id") > after[1])
-        if event_type is not None:
-            wanted &= ds.field("event_type") == event_type
         found: list[EventRow] = []
         for _, files in itertools.groupby(self._files(tenant_id, start, end), lambda file: file.month):
-            found += self._rows(list(files), wanted, limit - len(found))
+            found += self._rows().of(list(files), tenant_id, start, end, limit - len(found), after, event_type)
             if len(found) >= limit:
                 break
         return found
@@ -116,13 +93,11 @@ class ArchiveReader:
         with postgres.translated():
             return archive_manifest.complete_files(self._connection, tenant_id, first, last)
 
-    def _rows(self, files: Sequence[ArchivedFile], wanted: ds.Expression, limit: int) -> list[EventRow]:
-        """Of one month's files, of which a tenant's rows are in one of each part."""
-        with translated(files[0].place), self._engine.cursor() as cursor:
-            cursor.register("rows", dataset(files).scanner(columns=_COLUMNS, filter=wanted).to_reader())
-            found: list[tuple[Any, ...]] = cursor.execute(_ORDERED, [limit]).fetchall()
-        return [(tenant, _EPOCH + dt.timedelta(microseconds=at), *rest) for tenant, at, *rest in found]
+    def _rows(self) -> Rows:
+        """What reads files. It is loaded with the first of them: where nothing is archived, nobody pays for it."""
+        from consumers.archive_rows import Rows
 
-
-def _scalar(at: dt.datetime) -> pa.Scalar:
-    return pa.scalar(at, pa.timestamp("us", tz="UTC"))
+        with self._lock:
+            if self._made is None:
+                self._made = Rows()
+            return self._made

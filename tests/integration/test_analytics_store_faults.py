@@ -15,7 +15,7 @@ from command import started
 from infra import config as configuration
 from infra import postgres
 from infra.config import Config
-from infra.errors import PostgresUnavailableError
+from infra.errors import PostgresUnavailableError, ServerFailedError
 from infra.ports import free_ports
 from infra.servers.postgres import PostgresServer
 from link_store_probe import until
@@ -75,10 +75,19 @@ def test_postgres_killed_in_the_midst_of_a_batch_is_waited_for_and_every_row_lan
                 until(probe.storing)
                 server.kill()
             until(lambda: probe.state() == "waiting" and "Postgres does not answer" in probe.error())
-            server.start()
+            until(lambda: up_again(server))
             until(lambda: probe.count() == 5000)
             until(lambda: probe.state() == "running")
         probe.check(events)
+
+
+def up_again(server: OwnServer) -> bool:
+    """Starts it; not yet where processes of its life before are still there."""
+    try:
+        server.start()
+    except ServerFailedError:
+        return False
+    return True
 
 
 @pytest.mark.long
@@ -96,7 +105,7 @@ def test_killed_by_turns_with_postgres_it_ends_with_the_exact_rows_and_days(
                     before = probe.count()
                     until(lambda before=before: probe.count() > before)  # type: ignore[misc]
                     server.kill()
-                    server.start()
+                    until(lambda: up_again(server))
                 sink.process.kill()
                 sink.process.wait()
         with started(mine, *RUN):

@@ -1,0 +1,32 @@
+"""`weir tenants` and `weir migrate`."""
+
+from __future__ import annotations
+
+import json
+
+from command import weir
+
+
+def test_tenants_are_added_listed_and_put_on_another_plan(environ: dict[str, str]) -> None:
+    first = weir(environ, "migrate")
+    assert b"0003_analytics" in first.stdout.splitlines()
+    again = weir(environ, "migrate")
+    assert (again.returncode, again.stdout) == (0, b"")
+    assert b"up to date" in again.stderr
+    assert (
+        weir(environ, "tenants", "add", "7", "--plan", "free", "--name", "Seven'; DROP TABLE tenants; --").returncode
+        == 0
+    )
+    assert weir(environ, "tenants", "add", "8", "--plan", "free").returncode == 0
+    twice = weir(environ, "tenants", "add", "7", "--plan", "premium")
+    assert twice.returncode == 1
+    assert b"tenant 7 is there already" in twice.stderr
+    assert weir(environ, "tenants", "set-plan", "7", "premium").returncode == 0
+    assert b"there is no tenant 9" in weir(environ, "tenants", "set-plan", "9", "premium").stderr
+    assert b"plan 'Gold!'" in weir(environ, "tenants", "add", "9", "--plan", "Gold!").stderr
+    listed = json.loads(weir(environ, "tenants", "list", "--json").stdout)
+    assert listed == [
+        {"id": 7, "plan": "premium", "name": "Seven'; DROP TABLE tenants; --"},
+        {"id": 8, "plan": "free", "name": ""},
+    ]
+    assert weir(environ, "tenants", "list", "--plan", "free").stdout == b"8\tfree\t\n"

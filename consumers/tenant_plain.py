@@ -9,7 +9,7 @@ import msgspec
 from consumers.tables import Row
 from schemas.codec import BAD_INPUT
 from schemas.links import check_id
-from schemas.tenants import END, FIRST, MAX_PAYLOAD, MAX_PROCESSING_MS, MAX_TENANT, TenantEvent
+from schemas.tenants import END, FIRST, MAX_PAYLOAD, MAX_PROCESSING_MS, MAX_TENANT, TenantEvent, has_wide_number
 from schemas.times import from_rfc3339, timestamp_ms
 
 #: So many minutes, and so many types, are remembered.
@@ -50,7 +50,7 @@ class PlainEvents:
             and len(payload) <= MAX_PAYLOAD
         ):
             if payload[0] == 0x7B:  # {
-                return tenant, created, round(took * 1000), name, payload
+                return None if has_wide_number(payload) else (tenant, created, round(took * 1000), name, payload)
             if payload == b"null":
                 return tenant, created, round(took * 1000), name, None
         return None

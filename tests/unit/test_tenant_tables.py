@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 
 import msgspec
@@ -17,7 +18,7 @@ from consumers.tenant_tables import encoded, event_row, tenant_tables
 from schemas import examples
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
-from schemas.tenants import TenantEvent
+from schemas.tenants import TenantEvent, has_wide_number
 from schemas.times import from_rfc3339
 from schemas.topics import LINK_COUNTS, TENANT_EVENTS
 
@@ -63,6 +64,42 @@ def test_the_short_way_gives_what_the_exact_one_gives(found: list[bytes]) -> Non
     plain = PlainEvents(LIMITS, lambda: NOW)
     for value in found:
         assert plain.row(value) == slowly(value)
+
+
+@pytest.mark.parametrize(
+    ("payload", "wide"),
+    [
+        ('{"a":1e308}', False), ('{"a":1E+0308}', False), ('{"a":1e309}', True), ('{"a":[1.5e131071]}', True),
+        ('{"a":-1e-308}', False), ('{"a":1e-309}', True), ('{"a":' + "9" * 400 + "}", False),
+        ('{"a":' + "9" * 401 + "}", True), ('{"a":0.' + "1" * 400 + "}", True), ('{"a":1e' + "9" * 5000 + "}", True),
+        ('{"a":1' + "0" * 200 + "e200}", True), ('{"a":1.' + "0" * 300 + "e308}", False),
+        ('{"a":"1e131071","1e131071":"' + "9" * 500 + '"}', False), (r'{"a":"\\\"1e999","b":1}', False),
+        (r'{"a":"\\","b":1e999}', True), (r'{"a":"x\"","b":[1,1e999]}', True), ("null", False),
+    ],
+    ids=range(17),
+)  # fmt: skip
+def test_numbers_that_are_too_long_once_written_out_are_refused_either_way(payload: str, wide: bool) -> None:
+    value = f'{{"tenant_id":1,"created_at":{NOW},"event_type":"a","processing_time":1,"payload":{payload}}}'.encode()
+    assert has_wide_number(payload.encode()) is wide
+    batch = batch_of(value, b"[" + value + b"]")
+    assert len(batch.rows["events"]) == (0 if wide else 2)
+    assert [refused.origin.reason for refused in batch.refused] == ([Reason.INVALID] * 2 if wide else [])
+
+
+jsons = st.recursive(
+    st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text(alphabet='01e+-."\\', max_size=9)
+    | st.integers(-(10**410), 10**410).filter(lambda n: len(str(abs(n))) <= 400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet="1e9\"", max_size=6), inner),
+    max_leaves=9,
+)  # fmt: skip
+
+
+@given(jsons, st.sampled_from(["1e309", "-1E+4000", "9" * 401, "1e-0400"]))
+def test_texts_and_common_numbers_are_never_taken_for_wide_ones(value: object, wide: str) -> None:
+    text = json.dumps(value)
+    assert not has_wide_number(text.encode())
+    assert has_wide_number(f'{{"a":{text},"b":{wide}}}'.encode())
+    assert has_wide_number(f'{{"b":{wide},"a":{text}}}'.encode())
 
 
 @pytest.mark.parametrize("value", [b"", b"[", b"[{}]", b"null", b"\xff", b'{"tenant_id":1}', b"[" * 100_000])

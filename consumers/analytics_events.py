@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,13 +12,11 @@ import psycopg
 
 from consumers.analytics_rows import Event, EventPage
 from consumers.sql import query
-from infra.threads import in_daemon
 
-#: The payloads of one page come to so many bytes and one more batch at most: each may have 256 KB.
+#: The payloads that one source gives for a page come to so many bytes, and one more batch: each may have 256 KB.
 MAX_PAGE_BYTES = 16 << 20
 #: Rows that are fetched at a time.
-_FEW, _MANY = 100, 1_000
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_FEW, _MANY = 20, 1_000
 
 #: tenant_id, created_at, id, processing_time, event_type, payload as text.
 EventRow = Sequence[Any]
@@ -33,49 +31,41 @@ class EventQuery:
     limit: int
     event_type: str | None = None
     after: tuple[dt.datetime, int] | None = None
-
-
-class Archive(Protocol):
-    """Where events are whose months Postgres has no longer."""
-
-    def events(
-        self,
-        tenant_id: int,
-        start_ms: int,
-        end_ms: int,
-        limit: int,
-        after: tuple[dt.datetime, int] | None,
-        event_type: str | None,
-    ) -> Sequence[EventRow]:
-        """A tenant's, in order of (created_at, id), in the columns of table events. Blocks."""
-        ...
+    max_bytes: int = MAX_PAGE_BYTES
 
 
 @dataclass
 class Part:
     """Rows of one source, in order; `cut`: it may have more behind the last of them."""
 
-    rows: list[EventRow]
+    rows: Sequence[EventRow]
     cut: bool
 
 
-async def events(
+class Archive(Protocol):
+    """Where events are whose months Postgres has no longer."""
+
+    async def part(
+        self, connection: psycopg.AsyncConnection, tenant_id: int, wanted: EventQuery
+    ) -> Callable[[], Part] | None:
+        """What reads a tenant's, as `connection`'s transaction sees them; None where there are none.
+
+        What is given blocks, and needs no connection. Its rows are in order of (created_at, id), in the columns of table
+        events.
+        """
+        ...
+
+
+async def parts(
     connection: psycopg.AsyncConnection, tenant_id: int, wanted: EventQuery, archive: Archive | None
-) -> EventPage:
-    """A page. `connection` is in a READ COMMITTED transaction.
+) -> tuple[Part, Callable[[], Part] | None]:
+    """What Postgres has, and what reads the rest. `connection` is in a READ COMMITTED transaction.
 
     Postgres is asked first, and holds on to its months until the transaction ends: one that it has no longer is in the
     archive by the time that this is asked. What both have counts once.
     """
-    parts = [await _stored(connection, tenant_id, wanted)]
-    if archive is not None:
-        found = await in_daemon(
-            lambda: archive.events(
-                tenant_id, _ms(wanted.start), _ms(wanted.end), wanted.limit + 1, wanted.after, wanted.event_type
-            )
-        )
-        parts.append(Part(list(found), len(found) > wanted.limit))
-    return page(parts, wanted.limit)
+    stored = await _stored(connection, tenant_id, wanted)
+    return stored, None if archive is None else await archive.part(connection, tenant_id, wanted)
 
 
 def page(parts: Sequence[Part], limit: int) -> EventPage:
@@ -101,7 +91,7 @@ async def _stored(connection: psycopg.AsyncConnection, tenant_id: int, wanted: E
         while batch := await cursor.fetchmany(at_once):
             rows += batch
             size += sum(len(row[5]) for row in batch if row[5] is not None)
-            if size > MAX_PAGE_BYTES:
+            if size > wanted.max_bytes:
                 return Part(rows, True)
             at_once = _MANY if size * _MANY < len(rows) << 20 else _FEW  # of a megabyte at most
     return Part(rows, len(rows) > wanted.limit)
@@ -115,8 +105,3 @@ def _event(row: EventRow) -> Event:
     tenant_id, created_at, number, processing_time, event_type, payload = row
     raw = None if payload is None else msgspec.Raw(payload.encode())
     return Event(tenant_id, created_at, number, processing_time, event_type, raw)
-
-
-def _ms(moment: dt.datetime) -> int:
-    """Epoch milliseconds, of a part of one the next."""
-    return -((_EPOCH - moment) // dt.timedelta(milliseconds=1))

@@ -7,8 +7,9 @@ transaction that stores the events: today's are in it, and the answer is of one 
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -16,17 +17,20 @@ from psycopg_pool import AsyncConnectionPool
 
 from consumers.analytics_cache import DayCache
 from consumers.analytics_days import DailyQuery, asked, cached
-from consumers.analytics_events import Archive, EventQuery, events
+from consumers.analytics_events import Archive, EventQuery, Part, page, parts
 from consumers.analytics_rows import Daily, DailyPage, EventPage, Scope, Summary, daily, summary
 from consumers.sql import query
 from infra import postgres
 from infra.config import Config
-from infra.errors import PostgresUnavailableError
+from infra.errors import ArchiveUnavailableError, PostgresUnavailableError
+from infra.threads import in_daemon
 from schemas.errors import WeirError
 
 #: How long Postgres may work on one question, in milliseconds, and how long a question waits for a connection, in s.
 STATEMENT_TIMEOUT_MS = 10_000
 _PATIENCE = 2.0
+#: How long a question waits for the archive's files, in seconds, and how many at once may read them.
+ARCHIVE_S, ARCHIVE_READS = 10.0, 3
 _REPEATABLE = psycopg.IsolationLevel.REPEATABLE_READ
 _COMMITTED = psycopg.IsolationLevel.READ_COMMITTED
 
@@ -49,10 +53,13 @@ class AnalyticsRepository:
         archive: Archive | None = None,
         timeout_ms: int = STATEMENT_TIMEOUT_MS,
         connections: int = 8,
+        archive_s: float = ARCHIVE_S,
     ) -> None:
         self._cache = cache
         self._archive = archive
         self._timeout_ms = timeout_ms
+        self._archive_s = archive_s
+        self._reads = asyncio.Semaphore(ARCHIVE_READS)
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection] = AsyncConnectionPool(
             # Plans are made anew for each question: which months and how many tenants it is about decides. Compiling
             # them takes longer than any of these runs.
@@ -110,7 +117,26 @@ class AnalyticsRepository:
     async def events(self, scope: Scope, tenant_id: int, wanted: EventQuery) -> EventPage:
         """One tenant's events in order of time. Raises ArchiveUnavailableError where archived ones cannot be read."""
         async with self._of_tenant(scope, tenant_id, _COMMITTED) as connection:
-            return await events(connection, tenant_id, wanted, self._archive)
+            stored, rest = await parts(connection, tenant_id, wanted, self._archive)
+        # Without the connection: a store that hangs keeps nobody from Postgres.
+        return page([stored] if rest is None else [stored, await self._read(rest)], wanted.limit)
+
+    async def _read(self, rest: Callable[[], Part]) -> Part:
+        """What `rest` gives. One that hangs counts as reading until it ends, also when nobody waits for it any more."""
+
+        def ended(reading: asyncio.Task[Part]) -> None:
+            self._reads.release()
+            if not reading.cancelled():
+                reading.exception()  # of one that nobody waits for, it is not a lost one
+
+        try:
+            async with asyncio.timeout(self._archive_s):
+                await self._reads.acquire()
+                reading = asyncio.create_task(in_daemon(rest))
+                reading.add_done_callback(ended)
+                return await asyncio.shield(reading)
+        except TimeoutError as e:
+            raise ArchiveUnavailableError(f"the archive did not answer within {self._archive_s:g} s") from e
 
     async def check(self) -> None:
         """Raises PostgresUnavailableError where nothing can be asked: its tables are missing, say."""

@@ -18,6 +18,7 @@ from consumers import archive_months
 from consumers.archive_files import SCHEMA
 from consumers.archive_manifest import ArchivedFile
 from consumers.archive_places import Place, check, one_line, read_error
+from infra.errors import ArchiveUnavailableError
 from schemas.errors import WeirError
 
 #: Most of memory that DuckDB takes for one query; it writes nothing to disk.
@@ -57,6 +58,8 @@ def translated(what: str) -> Iterator[None]:
     """Turns the errors of reading a dataset and of asking DuckDB into weir's own; `what` is what is read."""
     try:
         yield
+    except (duckdb.OutOfMemoryException, MemoryError) as e:
+        raise ArchiveUnavailableError(f"{what} takes more memory than there is for it: {one_line(e)}") from e
     except (OSError, pa.ArrowException) as e:
         raise read_error(what, e) from e
     except duckdb.Error as e:

@@ -5,34 +5,36 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from consumers import archive_manifest
+from consumers.analytics_events import EventQuery, Part
 from consumers.archive_manifest import ArchivedFile
 from consumers.archive_months import containing
 from consumers.link_tables import moment
+from consumers.sql import query
 from infra import postgres
 from infra.config import Config
 from infra.errors import PostgresUnavailableError
 
 if TYPE_CHECKING:
-    from consumers.archive_rows import EventRow, Position, Rows
+    from consumers.archive_rows import EventRow, Position
 
 
 class ArchiveReader:
-    """Reads what is archived. Any number of threads may ask at once; every method blocks.
+    """Reads what is archived. Any number of threads may ask at once; every method but `part` blocks.
 
     It sees what has left Postgres by the time it is asked. Whoever merges its rows with those of `events` asks Postgres
     first, and asks this before that transaction ends: no partition goes meanwhile, so no row is in both answers or in
-    neither. Raises PostgresUnavailableError, ArchiveUnavailableError, and ArchiveDamagedError, which is one, for a file
-    that is gone or not what was written.
+    neither. The files may be read later: those of a complete part are never deleted. Raises PostgresUnavailableError,
+    ArchiveUnavailableError, and ArchiveDamagedError, which is one, for a file that is gone or not what was written.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._made: Rows | None = None
         self._lock = threading.Lock()
         self._connection: psycopg.Connection | None = None
 
@@ -49,6 +51,19 @@ class ArchiveReader:
             parts = archive_manifest.parts(connection)
         return sorted({part.month for part in parts if part.state == "complete"})
 
+    async def part(
+        self, connection: psycopg.AsyncConnection, tenant_id: int, wanted: EventQuery
+    ) -> Callable[[], Part] | None:
+        """What reads a tenant's archived events, as `connection`'s transaction sees them; None where there are none.
+
+        What is given blocks, and needs no connection.
+        """
+        start = wanted.start if wanted.after is None else max(wanted.start, wanted.after[0])
+        parameters = {"tenant_id": tenant_id, "first": containing(start), "last": containing(wanted.end)}
+        cursor = await connection.execute(query("archive_files"), parameters)
+        files = [ArchivedFile(*row) for row in await cursor.fetchall()]
+        return (lambda: read(files, tenant_id, wanted)) if files and start < wanted.end else None
+
     def events(
         self,
         tenant_id: int,
@@ -60,20 +75,15 @@ class ArchiveReader:
     ) -> list[EventRow]:
         """A tenant's archived events from `start_ms` to before `end_ms`, epoch milliseconds.
 
-        In order of (created_at, id), `limit` at most; those after `after`, a moment and an id, where it is given; of
-        one type, or of any.
+        In order of (created_at, id), `limit` at most, and as many as a page may have bytes; those after `after`, a
+        moment and an id, where it is given; of one type, or of any.
         """
-        start, end = moment(start_ms), moment(end_ms)
-        if after is not None:
-            start = max(start, after[0])
-        if start >= end or limit < 1:
+        wanted = EventQuery(moment(start_ms), moment(end_ms), limit, event_type, after)
+        start = wanted.start if after is None else max(wanted.start, after[0])
+        if start >= wanted.end or limit < 1:
             return []
-        found: list[EventRow] = []
-        for _, files in itertools.groupby(self._files(tenant_id, start, end), lambda file: file.month):
-            found += self._rows().of(list(files), tenant_id, start, end, limit - len(found), after, event_type)
-            if len(found) >= limit:
-                break
-        return found
+        found = read(self._files(tenant_id, start, wanted.end), tenant_id, wanted)
+        return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in found.rows[:limit]]
 
     def _files(self, tenant_id: int, start: dt.datetime, end: dt.datetime) -> list[ArchivedFile]:
         first, last = containing(start), containing(end)
@@ -93,11 +103,18 @@ class ArchiveReader:
         with postgres.translated():
             return archive_manifest.complete_files(self._connection, tenant_id, first, last)
 
-    def _rows(self) -> Rows:
-        """What reads files. It is loaded with the first of them: where nothing is archived, nobody pays for it."""
-        from consumers.archive_rows import Rows
 
-        with self._lock:
-            if self._made is None:
-                self._made = Rows()
-            return self._made
+def read(files: Sequence[ArchivedFile], tenant_id: int, wanted: EventQuery) -> Part:
+    """A tenant's rows in files that are in order of their months: one more than `limit`, or up to `max_bytes`."""
+    from consumers.archive_rows import rows  # where nothing is archived, nobody pays for it
+
+    start = wanted.start if wanted.after is None else max(wanted.start, wanted.after[0])
+    found: list[EventRow] = []
+    size = 0
+    for _, group in itertools.groupby(files, lambda file: file.month):
+        for row in rows(list(group), tenant_id, start, wanted.end, wanted.after, wanted.event_type):
+            found.append(row)
+            size += 0 if row[5] is None else len(row[5])
+            if len(found) > wanted.limit or size > wanted.max_bytes:
+                return Part(found, True)
+    return Part(found, False)

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumers import analytics_events
 from consumers.analytics_days import DailyQuery
-from consumers.analytics_events import Archive, EventQuery, EventRow
+from consumers.analytics_events import Archive, EventQuery, EventRow, Part
 from consumers.analytics_repository import AnalyticsRepository, UnknownTenantError
 from consumers.analytics_rows import Daily, Event, Scope
 from consumers.sql import query
@@ -124,12 +123,9 @@ def test_events_come_in_order_of_time_and_of_their_ids(config: Config, tables: T
     assert within == [event for event in whole if start <= event.created_at < end]
 
 
-def test_a_page_of_large_payloads_is_cut_by_its_bytes(
-    config: Config, tables: Tables, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(analytics_events, "MAX_PAGE_BYTES", 100_000)
+def test_a_page_of_large_payloads_is_cut_by_its_bytes(config: Config, tables: Tables) -> None:
     tables.store(*(Made(5, DAYS[0], n, n, payload=f'{{"a": "{"x" * 10_000}"}}') for n in range(250)))
-    page = ask(config, lambda r: r.events(Scope.of(5), 5, ALL_TIME))
+    page = ask(config, lambda r: r.events(Scope.of(5), 5, replace(ALL_TIME, max_bytes=100_000)))
     assert 0 < len(page.rows) < 250
     rest = ask(config, lambda r: r.events(Scope.of(5), 5, replace(ALL_TIME, after=page.next)))
     assert rest.rows[0].processing_time == len(page.rows) / 1000
@@ -154,16 +150,16 @@ class Archived:
     def __init__(self, rows: list[EventRow]) -> None:
         self._rows = rows
 
-    def events(
-        self, tenant_id: int, start_ms: int, end_ms: int, limit: int,
-        after: tuple[dt.datetime, int] | None, event_type: str | None,
-    ) -> list[EventRow]:  # fmt: skip
+    async def part(
+        self, connection: psycopg.AsyncConnection, tenant_id: int, wanted: EventQuery
+    ) -> Callable[[], Part] | None:
         found = [
             row for row in self._rows
-            if row[0] == tenant_id and start_ms <= row[1].timestamp() * 1000 < end_ms
-            and (after is None or (row[1], row[2]) > after) and event_type in (None, row[4])
+            if row[0] == tenant_id and wanted.start <= row[1] < wanted.end
+            and (wanted.after is None or (row[1], row[2]) > wanted.after) and wanted.event_type in (None, row[4])
         ]  # fmt: skip
-        return sorted(found, key=lambda row: (row[1], row[2]))[:limit]
+        first = sorted(found, key=lambda row: (row[1], row[2]))[: wanted.limit + 1]
+        return lambda: Part(first, len(found) > wanted.limit)
 
 
 def test_archived_events_come_in_their_place_and_those_in_both_once(config: Config, tables: Tables) -> None:

@@ -18,6 +18,8 @@ from infra import log
 from infra.config import Config
 from infra.errors import ConfigError, DataRefusedError, PostgresUnavailableError, WeirError
 
+#: What weir reads as text, of times and numbers, is in these forms, whatever the server, database or user is set to.
+_FORMS = {"TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres", "extra_float_digits": "1"}
 #: Any number will do, as long as every weir asks for the same one.
 _MIGRATION_LOCK = 0x77656972
 #: libpq's: seconds to connect, seconds of silence before the connection is probed, milliseconds without an answer
@@ -32,6 +34,10 @@ _PASSING = (
     psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.TransactionTimeout,
 )
+#: The role as which tenants' rows are asked for.
+_READER = "weir_reader"
+#: As the migration that makes the role says it.
+_REMEDY = "an administrator must run:"
 _NO_TABLE = psycopg.errors.UndefinedTable
 #: What is wrong is a value: classes 22 (data exception) and 23 (integrity constraint), and a JSON value that is nested
 #: deeper than the server's stack.
@@ -50,7 +56,7 @@ def conninfo(config: Config, application: str, settings: Mapping[str, str] | Non
         given = conninfo_to_dict(config.dsn)
     except psycopg.ProgrammingError as e:  # its text may hold the password
         raise ConfigError("WEIR_POSTGRES must be postgresql://user:password@host:port/database") from e
-    ours = " ".join(f"-c {name}={value}" for name, value in {"TimeZone": "UTC", **(settings or {})}.items())
+    ours = " ".join(f"-c {name}={value}" for name, value in {**_FORMS, **(settings or {})}.items())
     merged: dict[str, object] = {**_TIMEOUTS, **given, "application_name": application}
     merged["options"] = f"{given.get('options') or ''} {ours}".strip()
     return make_conninfo("", **{name: str(value) for name, value in merged.items()})
@@ -72,7 +78,8 @@ def translated() -> Iterator[None]:
 
 
 def translate(error: psycopg.Error) -> WeirError:
-    """A driver's error as weir's own: retryable where waiting helps (away, full, locked, not migrated).
+    """A driver's error as weir's own: retryable where waiting helps (away, full, locked, not migrated, a role not
+    granted).
 
     DataRefusedError where what was to be stored is itself what Postgres does not take.
     """
@@ -83,6 +90,9 @@ def translate(error: psycopg.Error) -> WeirError:
         return PostgresUnavailableError(f"Postgres has lost a partition meanwhile: {line}")
     if isinstance(error, _NO_TABLE):
         return PostgresUnavailableError(f"Postgres has no tables of weir's yet; `weir migrate` makes them ({line})")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege) and _READER in line:
+        remedy = "" if _REMEDY in line else f"; {_REMEDY} GRANT {_READER} TO the user in WEIR_POSTGRES"
+        return PostgresUnavailableError(f"Postgres does not permit it: {line}{remedy}")
     if isinstance(error, _PASSING):
         return PostgresUnavailableError(
             f"Postgres {'cannot do it now' if error.sqlstate else 'does not answer'}: {line}"
@@ -133,6 +143,7 @@ def migrate(config: Config, steps: Sequence[Migration] | None = None) -> list[Mi
     steps = migrations() if steps is None else steps
     applied = []
     with connect(config, "weir-migrate") as connection, translated():
+        connection.add_notice_handler(_warn)
         connection.execute("SELECT pg_advisory_lock(%s)", [_MIGRATION_LOCK])  # released with the connection
         connection.execute(
             "CREATE TABLE IF NOT EXISTS weir_migrations (number integer PRIMARY KEY, name text NOT NULL,"
@@ -150,6 +161,11 @@ def migrate(config: Config, steps: Sequence[Migration] | None = None) -> list[Mi
                 applied.append(step)
                 _log.info("postgres.migrated", number=step.number, name=step.name)
     return applied
+
+
+def _warn(notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        _log.warning("postgres.warning", message=notice.message_primary)
 
 
 def _verified(connection: psycopg.Connection, steps: Sequence[Migration]) -> set[int]:

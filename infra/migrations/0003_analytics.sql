@@ -69,17 +69,33 @@ CREATE TRIGGER tenants_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON t
 FOR EACH STATEMENT EXECUTE FUNCTION tenants_changed();
 
 -- Whoever asks for a tenant's rows does so as this role, within the scope of `weir.tenants`: numbers with commas
--- between them, or * for all. Where it is not set there is nothing to be seen.
+-- between them, or * for all. Where it is not set there is nothing to be seen. Who made the role may give it to itself,
+-- and must from 16 on: making it does not include using it. Where another made it, an administrator has to give it;
+-- until then everything works but questions.
 DO $$
+DECLARE
+    use text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
+    with_use text := CASE WHEN use = 'SET' THEN ' WITH INHERIT FALSE, SET TRUE' ELSE '' END;
 BEGIN
-    CREATE ROLE weir_reader NOLOGIN;
-EXCEPTION WHEN duplicate_object OR unique_violation THEN
-    NULL; -- of another schema of this server, or made at the same moment
-END $$;
-DO $$
-BEGIN
-    IF NOT pg_has_role(current_user, 'weir_reader', 'MEMBER') THEN -- a superuser is a member of all
-        EXECUTE format('GRANT weir_reader TO %I', current_user);
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'weir_reader') THEN
+        BEGIN
+            CREATE ROLE weir_reader NOLOGIN;
+        EXCEPTION
+            WHEN duplicate_object OR unique_violation THEN
+                NULL; -- made at the same moment, by the weir of another database
+            WHEN insufficient_privilege THEN
+                RAISE insufficient_privilege USING MESSAGE = format(
+                    'user %I may not make the role weir_reader; an administrator must run:'
+                    ' CREATE ROLE weir_reader NOLOGIN; GRANT weir_reader TO %I', current_user, current_user);
+        END;
+    END IF;
+    IF NOT pg_has_role(current_user, 'weir_reader', use) THEN -- a superuser may use all
+        BEGIN
+            EXECUTE format('GRANT weir_reader TO %I', current_user) || with_use;
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE WARNING 'user % may not use the role weir_reader; an administrator must run: GRANT weir_reader TO %',
+                quote_ident(current_user), quote_ident(current_user);
+        END;
     END IF;
 END $$;
 DO $$

@@ -43,6 +43,13 @@ def test_a_partition_that_is_gone_is_nobodys_fault() -> None:
     assert isinstance(translate(errors.CheckViolation("no partition of relation")), PostgresUnavailableError)
 
 
+def test_a_role_that_is_not_granted_is_waited_for_and_what_to_run_is_said() -> None:
+    found = translate(errors.InsufficientPrivilege('permission denied to set role "weir_reader"'))
+    assert isinstance(found, PostgresUnavailableError)
+    assert "an administrator must run: GRANT weir_reader TO" in str(found)
+    assert not isinstance(translate(errors.InsufficientPrivilege("permission denied for table x")), RetryableError)
+
+
 @pytest.mark.parametrize("error", [errors.ProgramLimitExceeded, errors.InsufficientPrivilege, errors.UndefinedColumn])
 def test_what_the_server_or_the_program_is_to_blame_for_costs_no_row(error: type[psycopg.Error]) -> None:
     assert not is_refusal(error("it is so"))

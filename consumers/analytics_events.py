@@ -50,8 +50,8 @@ class Archive(Protocol):
     ) -> Callable[[], Part] | None:
         """What reads a tenant's, as `connection`'s transaction sees them; None where there are none.
 
-        What is given blocks, and needs no connection. Its rows are in order of (created_at, id), in the columns of table
-        events.
+        What is given blocks, and needs no connection. Its rows are in order of (created_at, id), in the columns of
+        table events.
         """
         ...
 

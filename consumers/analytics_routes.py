@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -35,6 +36,9 @@ from infra.errors import ArchiveUnavailableError, PostgresUnavailableError, Retr
 RETRY_AFTER = 5
 #: So many downloads at once: each holds a page of rows, and what the client has not taken yet.
 MAX_DOWNLOADS = 4
+#: Seconds that a client has to take `_SLICE` bytes of a download; a page of one has payloads of so many bytes at most.
+WRITE_S = 30.0
+_SLICE, _DOWNLOAD_BYTES = 1 << 18, 2 << 20
 
 _log = log.get(__name__)
 
@@ -48,10 +52,14 @@ class AnalyticsApi:
     """
 
     def __init__(
-        self, repository: AnalyticsRepository, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        self,
+        repository: AnalyticsRepository,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        write_s: float = WRITE_S,
     ) -> None:
         self._repository = repository
         self._clock = clock
+        self._write_s = write_s
         self._downloads = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -89,7 +97,9 @@ class AnalyticsApi:
             rest = None if page.next is None else event_cursor(page.next)
             times = {"from": moment_text(wanted.start), "to": moment_text(wanted.end)}
             return _linked(request, {"events": [_event(row) for row in page.rows]}, rest, times)
-        pages = _all_events(lambda query: ask(Scope.of(tenant), tenant, query), wanted)
+        pages = _all_events(
+            lambda query: ask(Scope.of(tenant), tenant, query), replace(wanted, max_bytes=_DOWNLOAD_BYTES)
+        )
         return await self._download(request, f"events-{tenant}", pages, Event, form)
 
     async def _summary(self, request: web.Request) -> web.StreamResponse:
@@ -115,19 +125,28 @@ class AnalyticsApi:
             response.content_type = form.value
             suffix = form.name.lower()
             response.headers["Content-Disposition"] = f'attachment; filename="weir-{name}.{suffix}"'
-            await response.prepare(request)
             try:
-                await response.write(first)
+                await response.prepare(request)
+                await self._write(response, first)
                 async for piece in pieces:
-                    await response.write(piece)
-                await response.write_eof()
-            except (RetryableError, UnknownTenantError) as e:
-                _log.warning("analytics.download_cut", error=str(e))
+                    await self._write(response, piece)
+                async with asyncio.timeout(self._write_s):
+                    await response.write_eof()
+            except ConnectionError:
+                _log.info("analytics.download_left")  # the client has had enough
+            except (RetryableError, UnknownTenantError, TimeoutError) as e:
+                _log.warning("analytics.download_cut", error=str(e) or "the client does not read")
                 if request.transport is not None:
                     request.transport.abort()  # an end in order would pass for the end of the rows
             return response
         finally:
             self._downloads -= 1
+
+    async def _write(self, response: web.StreamResponse, piece: bytes) -> None:
+        """Raises TimeoutError where the client does not read: it would keep a download from others for ever."""
+        for start in range(0, len(piece), _SLICE):
+            async with asyncio.timeout(self._write_s):
+                await response.write(piece[start : start + _SLICE])
 
     def _today(self) -> dt.date:
         return dt.datetime.fromtimestamp(self._clock() / 1000, dt.UTC).date()

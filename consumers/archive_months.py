@@ -1,4 +1,4 @@
-"""Which months of events are old enough, and what their partitions are called."""
+"""Which months of events are old enough, and which partition holds one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import datetime as dt
 import re
 
 _AGE = re.compile(r"([1-9]\d{0,4})(y|mo|d)")
-_NAME = re.compile(r"events_([2-9]\d{3})(0[1-9]|1[0-2])")
+#: A partition's bounds as Postgres writes them; its session's time zone is UTC.
+_BOUNDS = re.compile(r"FOR VALUES FROM \(.*\) TO \('([^']+)'\)")
 
 
 def cutoff(age: str, now: dt.datetime) -> dt.datetime:
@@ -51,7 +52,7 @@ def containing(moment: dt.datetime | None) -> dt.date | None:
 
 
 def partition(month: dt.date) -> str:
-    """The name of its partition.
+    """What its partition is called, unless a table of that name was in the way; its folders in the archive are, too.
 
     >>> partition(dt.date(2024, 1, 1))
     'events_202401'
@@ -59,20 +60,37 @@ def partition(month: dt.date) -> str:
     return f"events_{month:%Y%m}"
 
 
-def month_of(name: str) -> dt.date | None:
-    """The first day of the month whose partition has this name; None where it is no such name.
+def bounds(month: dt.date) -> str:
+    """The bounds of its partition, as Postgres writes them in UTC.
 
-    >>> month_of("events_202401"), month_of("events_default")
+    >>> bounds(dt.date(2023, 12, 1))
+    "FOR VALUES FROM ('2023-12-01 00:00:00+00') TO ('2024-01-01 00:00:00+00')"
+    """
+    first, last = (f"{day.isoformat()} 00:00:00+00" for day in (month, following(month)))
+    return f"FOR VALUES FROM ('{first}') TO ('{last}')"
+
+
+def end_of(text: str) -> dt.datetime | None:
+    """When the events of a partition with these bounds end; None where it has no end, or one after the year 9999.
+
+    >>> end_of("FOR VALUES FROM (MINVALUE) TO ('2023-02-01 00:00:00+00')"), end_of("DEFAULT")
+    (datetime.datetime(2023, 2, 1, 0, 0, tzinfo=datetime.timezone.utc), None)
+    """
+    match = _BOUNDS.fullmatch(text)
+    try:
+        return dt.datetime.fromisoformat(match[1]) if match else None
+    except ValueError:
+        return None
+
+
+def month_of(text: str) -> dt.date | None:
+    """The first day of the month whose partition has these bounds; None where they are not those of one month.
+
+    >>> month_of(bounds(dt.date(2024, 1, 1))), month_of("DEFAULT")
     (datetime.date(2024, 1, 1), None)
     """
-    match = _NAME.fullmatch(name)
-    return dt.date(int(match[1]), int(match[2]), 1) if match else None
-
-
-def is_due(month: dt.date, before: dt.datetime) -> bool:
-    """Whether all of the month is before that moment.
-
-    >>> is_due(dt.date(2024, 1, 1), dt.datetime(2024, 2, 1, tzinfo=dt.UTC))
-    True
-    """
-    return start(following(month)) <= before
+    end = end_of(text)
+    if end is None or end.date() <= dt.date(1, 1, 31):
+        return None
+    month = (end.date() - dt.timedelta(days=1)).replace(day=1)
+    return month if text == bounds(month) else None

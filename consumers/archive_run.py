@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
+import pyarrow as pa
 from psycopg import sql
 
 from consumers import archive_files, archive_manifest, archive_months
 from consumers.archive_files import COLUMNS, COPY_OPTIONS, Content
 from consumers.archive_manifest import ArchivedFile, Part
-from consumers.archive_places import Place, check
+from consumers.archive_places import Place, check, one_line
 from infra import log, postgres
 from infra.config import Config
 from infra.errors import ArchiveDamagedError, RetryableError, WeirError
@@ -32,10 +33,17 @@ _ATTEMPTS = 3
 #: others wait for it. The first is longer than Postgres's deadlock_timeout, after which a vacuum gives way.
 _PATIENCE_S = 60.0
 _PARTITION_LOCK, _EVENTS_LOCK = "1500ms", "500ms"
-#: A file's rows are sorted in memory where they fit.
-_SESSION = {"work_mem": "256MB", "jit": "off", "idle_in_transaction_session_timeout": "0"}
+#: A file's rows are sorted in memory where they fit. A month takes as long as it takes, whatever others are granted.
+_SESSION = {
+    "work_mem": "256MB",
+    "jit": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+}
 #: Where a run may be made to crash by a test.
-STEPS = ("begun", "file", "written", "read-back", "verified", "before-commit", "complete", "discard")
+STEPS = ("empty", "begun", "file", "written", "read-back", "verified", "before-commit", "complete", "discard")
 
 _IN_THE_WAY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 _log = log.get(__name__)
@@ -47,25 +55,23 @@ class ArchiveBusyError(RetryableError):
 
 @dataclass(frozen=True)
 class Month:
-    """A partition that is old enough: about how many rows it has (None: not known), and its bytes with indexes."""
+    """A partition that is old enough: its table's name, about how many rows it has (None: not known), and its bytes
+    with indexes.
+    """
 
     month: dt.date
+    partition: str
     rows: int | None
     bytes: int
-
-    @property
-    def partition(self) -> str:
-        """The table's name."""
-        return archive_months.partition(self.month)
 
 
 @dataclass(frozen=True)
 class Archived:
-    """What was done with one month: its part, the files' number and their bytes together."""
+    """What was done with one month: its rows, the files' number and their bytes together. Of an empty one: nothing."""
 
-    part: Part
-    files: int
-    bytes: int
+    rows: int = 0
+    files: int = 0
+    bytes: int = 0
 
 
 class Archiver:
@@ -84,15 +90,23 @@ class Archiver:
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._place, self._reached, self._file_rows, self._patience_s = place, reached, file_rows, patience_s
-        self._connection = postgres.connect(config, "weir-archive", _SESSION)
+        self._config = config
+        self._connection = self._opened()
+
+    def _opened(self) -> psycopg.Connection:
+        """A connection that holds the archive's lock."""
+        connection = postgres.connect(self._config, "weir-archive", _SESSION)
         try:
             with postgres.translated():
+                if connection.info.server_version >= 170000:  # older ones do not know it
+                    connection.execute("SET transaction_timeout = 0")
                 query = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '/archive', 0))"
-                if self._connection.execute(query).fetchone() != (True,):
+                if connection.execute(query).fetchone() != (True,):
                     raise ArchiveBusyError
         except BaseException:
-            self._connection.close()
+            connection.close()
             raise
+        return connection
 
     def __enter__(self) -> Archiver:
         return self
@@ -100,55 +114,89 @@ class Archiver:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def due(self, before: dt.datetime) -> list[Month]:
-        """The months in Postgres that ended by then, oldest first. Raises WeirError for bounds that are no month's."""
+    def go_on(self) -> None:
+        """After an error: connects again if Postgres has ended the connection, and waits for it to come back.
+
+        Raises PostgresUnavailableError and ArchiveBusyError once that took too long.
+        """
+        deadline = time.monotonic() + self._patience_s
+        while self._connection.closed:
+            try:
+                self._connection = self._opened()
+            except RetryableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+
+    def due(self, before: dt.datetime) -> tuple[list[Month], list[str]]:
+        """The months in Postgres that ended by then, oldest first; and the partitions that did, and are not one month
+        each: why these cannot be archived.
+        """
+        found, others = [], []
+        for name, tuples, size, bounds in self._partitions():
+            end = archive_months.end_of(bounds)
+            if end is None or end > before:
+                continue
+            month = archive_months.month_of(bounds)
+            if month is None:
+                others.append(f"{name} is not the partition of one month, it is {bounds}")
+            else:
+                found.append(Month(month, name, tuples, size))
+        return sorted(found, key=lambda month: month.month), others
+
+    def _partitions(self) -> list[tuple[str, int | None, int, str]]:
+        """Name, about how many rows, bytes, and bounds of each."""
         with postgres.translated():
-            rows = self._connection.execute(
+            return self._connection.execute(
                 "SELECT c.relname, nullif(c.reltuples, -1)::bigint, pg_total_relation_size(c.oid),"
                 " pg_get_expr(c.relpartbound, c.oid)"
                 " FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'events'::regclass ORDER BY c.relname"
             ).fetchall()
-        found = []
-        for name, tuples, size, bounds in rows:
-            month = archive_months.month_of(name)
-            if month is None or not archive_months.is_due(month, before):
-                continue
-            ends = [f"{edge:%Y-%m-%d} 00:00:00+00" for edge in (month, archive_months.following(month))]
-            if bounds != f"FOR VALUES FROM ('{ends[0]}') TO ('{ends[1]}')":
-                raise WeirError(f"partition {name} is not of that month, it is {bounds}")
-            found.append(Month(month, tuples, size))
-        return found
 
     def archive(self, month: dt.date) -> Archived:
-        """Archives one month, or completes what an earlier run has begun.
+        """Archives one month, or completes what an earlier run has begun. An empty partition is just dropped.
 
-        Raises WeirError where what was read back is not what Postgres gave, and ArchiveBusyError where late events or
-        a long query of others kept it from the last step: all rows are in Postgres then.
+        Raises WeirError where there is no such partition, or what was read back is not what Postgres gave, and
+        ArchiveBusyError where late events or a long query of others kept it from the last step: all rows are in
+        Postgres then.
         """
+        wanted = archive_months.bounds(month)
+        names = [name for name, _, _, bounds in self._partitions() if bounds == wanted]
+        if not names:
+            raise WeirError(f"events has no partition of {month:%Y-%m}")
         with postgres.translated():
             part = archive_manifest.unfinished(self._connection, month)
         for _ in range(_ATTEMPTS):
             if part is not None and not self._is_there(part):
                 self._discard(part)
                 part = None
-            if part is None:
-                part = self._written(month)
-            if self._moved(part):
+            if part is None and not self._is_empty(names[0]):
+                part = self._written(month, names[0])
+            elif part is None:
+                self._reached("empty")
+            if self._moved(names[0], part):
+                if part is None:
+                    return Archived()
                 with postgres.translated():
                     files = archive_manifest.files_of(self._connection, part)
-                return Archived(part, len(files), sum(file.bytes for file in files))
-            _log.info("archive.changed", partition=archive_months.partition(month))
-            self._discard(part)
-            part = None
+                return Archived(part.rows, len(files), sum(file.bytes for file in files))
+            _log.info("archive.changed", partition=names[0])
+            if part is not None:
+                self._discard(part)
+                part = None
         raise ArchiveBusyError(
-            f"{archive_months.partition(month)} got late events {_ATTEMPTS} times while it was archived, and stays in "
-            "Postgres"
+            f"{names[0]} got late events {_ATTEMPTS} times while it was archived, and stays in Postgres"
         )
+
+    def _is_empty(self, name: str) -> bool:
+        with postgres.translated():
+            query = sql.SQL("SELECT FROM {} LIMIT 1").format(sql.Identifier(name))
+            return self._connection.execute(query).fetchone() is None
 
     def _is_there(self, part: Part) -> bool:
         """Whether all of an earlier run's part was verified, and is as it was."""
-        if part.state != "verified":
+        if part.state != "verified" or not part.rows:
             return False
         with postgres.translated():
             files = archive_manifest.files_of(self._connection, part)
@@ -167,7 +215,7 @@ class Archiver:
             archive_manifest.forget(self._connection, part)
         _log.info("archive.discarded", place=part.place, files=removed)
 
-    def _written(self, month: dt.date) -> Part:
+    def _written(self, month: dt.date, name: str) -> Part:
         """A new part with all rows of the month, in files that were read back."""
         folder = f"{self._place}/{archive_months.partition(month)}/{uuid.uuid4().hex}"
         with postgres.translated():
@@ -178,8 +226,8 @@ class Archiver:
         with postgres.translated(), self._connection.transaction():
             # One moment for all files, whose lock keeps others from dropping the table, and nobody from anything else.
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            for first, last in self._ranges(month):
-                contents.append(self._file(place, part, first, last))
+            for first, last in self._ranges(name):
+                contents.append(self._file(place, part, name, first, last))
                 self._reached("file")
         self._reached("written")
         for file, content in contents:
@@ -198,45 +246,52 @@ class Archiver:
         self._reached("verified")
         return part
 
-    def _ranges(self, month: dt.date) -> Iterator[tuple[int, int]]:
+    def _ranges(self, name: str) -> Iterator[tuple[int, int]]:
         """First and last tenant of each file."""
         query = sql.SQL("SELECT tenant_id, count(*) FROM {} GROUP BY tenant_id ORDER BY tenant_id")
-        return iter(ranges(self._connection.execute(query.format(_table(month))).fetchall(), self._file_rows))
+        tenants = self._connection.execute(query.format(sql.Identifier(name))).fetchall()
+        return iter(ranges(tenants, self._file_rows))
 
-    def _file(self, place: Place, part: Part, first: int, last: int) -> tuple[ArchivedFile, Content]:
+    def _file(self, place: Place, part: Part, partition: str, first: int, last: int) -> tuple[ArchivedFile, Content]:
         name = f"tenants-{first}-{last}.parquet"
         copy = sql.SQL(
             "COPY (SELECT {columns} FROM {table} WHERE tenant_id BETWEEN {first} AND {last}"
             " ORDER BY tenant_id, created_at, id) TO STDOUT {options}"
         ).format(
             columns=sql.SQL(COLUMNS),
-            table=_table(part.month),
+            table=sql.Identifier(partition),
             first=sql.Literal(first),
             last=sql.Literal(last),
             options=sql.SQL(COPY_OPTIONS),
         )
-        with self._connection.cursor() as cursor, place.writing(name) as stream, cursor.copy(copy) as lines:
-            content = archive_files.write(stream, lines)
+        try:
+            with self._connection.cursor() as cursor, place.writing(name) as stream, cursor.copy(copy) as lines:
+                content = archive_files.write(stream, lines)
+        except pa.ArrowException as e:
+            raise WeirError(f"{place.url}/{name} cannot hold what Postgres gave: {one_line(e)}") from e
         [size] = place.sizes([name])
         file = ArchivedFile(
             part.place, name, part.month, part.part, first, last, content.rows, size or 0, content.checksum
         )
         return file, content
 
-    def _moved(self, part: Part) -> bool:
-        """The last step: the partition goes and the files stand for it. False where its rows have changed since."""
+    def _moved(self, partition: str, part: Part | None) -> bool:
+        """The last step: the partition goes and the files stand for it, or nothing if it is empty.
+
+        False where its rows have changed since.
+        """
         deadline = time.monotonic() + self._patience_s
         while True:
             try:
                 with postgres.translated():
-                    moved = self._try_to_move(part)
+                    moved = self._try_to_move(partition, part)
             except WeirError as e:
                 if not isinstance(e.__cause__, _IN_THE_WAY):
                     raise
                 if time.monotonic() > deadline:
                     raise ArchiveBusyError(
-                        f"{archive_months.partition(part.month)} is written and verified, but others use events all "
-                        f"the time; the next `weir archive` drops it"
+                        f"{partition} is {'written and verified' if part else 'empty'}, but others use events all the "
+                        "time; the next `weir archive` drops it"
                     ) from e
                 time.sleep(1.0)  # let those pass who waited behind this
                 continue
@@ -244,8 +299,8 @@ class Archiver:
                 self._reached("complete")
             return moved
 
-    def _try_to_move(self, part: Part) -> bool:
-        table = _table(part.month)
+    def _try_to_move(self, partition: str, part: Part | None) -> bool:
+        table = sql.Identifier(partition)
         with self._connection.transaction():
             self._connection.execute(f"SET LOCAL lock_timeout = '{_PARTITION_LOCK}'")
             # From here on late events for this month wait, and nothing else does.
@@ -253,14 +308,15 @@ class Archiver:
             now = self._connection.execute(
                 sql.SQL("SELECT count(*), coalesce(sum(id), 0) FROM {}").format(table)
             ).fetchone()
-            if now != (part.rows, part.id_sum):
+            if now != ((part.rows, part.id_sum) if part is not None else (0, 0)):
                 return False
             # Whoever has read events in a transaction that goes on is waited for: it has not asked the manifest yet.
             self._connection.execute(f"SET LOCAL lock_timeout = '{_EVENTS_LOCK}'")
             self._connection.execute("LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE")
             self._connection.execute(sql.SQL("ALTER TABLE events DETACH PARTITION {}").format(table))
             self._connection.execute(sql.SQL("DROP TABLE {}").format(table))
-            archive_manifest.complete(self._connection, part)
+            if part is not None:
+                archive_manifest.complete(self._connection, part)
             self._reached("before-commit")
         return True
 
@@ -283,7 +339,3 @@ def ranges(tenants: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int
             found.append((tenant, tenant))
             held = rows
     return found
-
-
-def _table(month: dt.date) -> sql.Identifier:
-    return sql.Identifier(archive_months.partition(month))

@@ -63,6 +63,7 @@ def archive(
     """Move whole months of tenants' events from Postgres into Parquet files.
 
     A month is written, read back and compared with what Postgres gave, recorded, and only then dropped from Postgres.
+    Where a month cannot be archived, it stays in Postgres, and the others are archived; the exit code is 1 then.
     What is interrupted is completed by running it again. What comes per tenant and day stays in Postgres.
     """
     if context.invoked_subcommand is not None:
@@ -71,7 +72,9 @@ def archive(
 
     from consumers import archive_months
     from consumers.archive_run import Archiver
+    from infra import log
     from infra.config import load
+    from infra.errors import ConfigError
     from infra.postgres import migrate
     from schemas.errors import WeirError
 
@@ -85,16 +88,28 @@ def archive(
     place = to or config.archive
     if place is None:
         raise WeirError("say where: --to s3://bucket/prefix or --to file:///path, or set WEIR_ARCHIVE")
+    log.setup(config, "weir-archive")
     migrate(config)
     with Archiver(config, place, _crash_at(crash_at)) as archiver:
-        months = archiver.due(before)
+        months, others = archiver.due(before)
         if months and not _agreed(months, place, yes):
             raise typer.Exit(1)
+        for reason in others:
+            print(f"weir: {reason}", file=sys.stderr)
+        failed = len(others)
         for month in months:
-            done = archiver.archive(month.month)
-            print(
-                f"{month.partition}: {done.part.rows:,} rows in {done.files:,} files, {done.bytes:,} bytes", flush=True
-            )
+            try:
+                done = archiver.archive(month.month)
+            except ConfigError:  # would be every month's
+                raise
+            except WeirError as e:
+                print(f"weir: {month.partition} is not archived: {e}", file=sys.stderr)
+                failed += 1
+                archiver.go_on()
+                continue
+            print(f"{month.partition}: {done.rows:,} rows in {done.files:,} files, {done.bytes:,} bytes", flush=True)
+        if failed:
+            raise typer.Exit(1)
         if not months:
             print(f"no month of events ended before {before:%Y-%m-%d}")
 

@@ -22,7 +22,7 @@ from archived_events import FEBRUARY, JANUARY, Events, events_of, lying_in, name
 from command import COMMAND, PATIENCE_S, weir
 from consumers.archive_places import Place
 from consumers.archive_reader import ArchiveReader
-from consumers.archive_run import Archiver
+from consumers.archive_run import ArchiveBusyError, Archiver
 from infra.config import Config
 from infra.errors import ArchiveDamagedError, ArchiveUnavailableError, PostgresUnavailableError, WeirError
 from infra.ports import free_ports
@@ -55,11 +55,56 @@ def test_a_file_in_place_of_the_folder(environ: dict[str, str], events: Events, 
     (tmp_path / "cold").write_text("in the way")
     before = events.in_postgres()
     said = error_of(archive(environ, f"file://{tmp_path}/cold"))
-    assert said.startswith(f"weir: file://{tmp_path}/cold/events_202301/")
+    assert said.startswith(f"weir: events_202301 is not archived: file://{tmp_path}/cold/events_202301/")
     assert " cannot be written: [Errno 20] Not a directory" in said
     assert events.in_postgres() == before
     (tmp_path / "cold").unlink()
     assert archive(environ, f"file://{tmp_path}/cold").returncode == 0
+    assert events.archived() == before
+
+
+def test_one_month_that_fails_keeps_no_other_back(environ: dict[str, str], events: Events, tmp_path: Path) -> None:
+    events.fill(FEBRUARY)
+    before = events.in_postgres()
+    (tmp_path / "cold").mkdir()
+    (tmp_path / "cold/events_202301").write_text("in the way")
+    done = archive(environ, f"file://{tmp_path}/cold")
+    assert (done.returncode, done.stdout[:29]) == (1, b"events_202302: 3,000 rows in ")
+    assert "weir: events_202301 is not archived: file://" in error_of(done)
+    assert events.partitions() == {"events_202301"}
+    assert events.everywhere() == before
+
+
+def test_it_goes_on_after_postgres_has_ended_the_connection(config: Config, events: Events, tmp_path: Path) -> None:
+    events.fill(FEBRUARY)
+    times = iter([True])
+
+    def ended(step: str) -> None:
+        if step == "read-back" and next(times, False):
+            events.connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid)"
+                " WHERE application_name = 'weir-archive' AND locktype = 'advisory' AND database ="
+                " (SELECT oid FROM pg_database WHERE datname = current_database()) AND"
+                " (classid::bigint << 32) + objid::bigint = hashtextextended(current_schema() || '/archive', 0)"
+            )
+
+    with Archiver(config, f"file://{tmp_path}/cold", ended) as archiver:
+        with pytest.raises(PostgresUnavailableError):
+            archiver.archive(JANUARY)
+        archiver.go_on()
+        archiver.archive(FEBRUARY)
+        archiver.archive(JANUARY)
+        with pytest.raises(ArchiveBusyError):
+            Archiver(config, f"file://{tmp_path}/cold")
+    assert events.partitions() == set()
+
+
+def test_limits_that_others_are_given_do_not_end_it(config: Config, events: Events, tmp_path: Path) -> None:
+    before = events.in_postgres()
+    limits = "-cstatement_timeout=1 -clock_timeout=1 -cidle_session_timeout=1".replace(" ", "%20").replace("=", "%3D")
+    assert config.postgres is not None
+    with Archiver(replace(config, postgres=f"{config.postgres}%20{limits}"), f"file://{tmp_path}/cold") as archiver:
+        archiver.archive(JANUARY)
     assert events.archived() == before
 
 
@@ -321,7 +366,7 @@ def test_an_object_store_that_does_not_take_it(
     with answering(status) if status else away() as address:
         mine = with_store(environ, monkeypatch, address)
         said = error_of(archive(mine, "s3://cold/weir"))
-        assert said.startswith("weir: s3://cold/weir/events_202302/")
+        assert said.startswith("weir: events_202302 is not archived: s3://cold/weir/events_202302/")
         assert " cannot be written: When initiating multiple part upload" in said
         assert error in said
         reader = ArchiveReader(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from consumers.archive_dataset import dataset, engine, translated
 from consumers.archive_manifest import ArchivedFile
 from schemas.errors import WeirError
 
+#: DuckDB makes a datetime of this type only with a library of time zones: it is asked for one in UTC without a zone.
+_MOMENT = "TIMESTAMP WITH TIME ZONE"
 #: Rows that are handed on at a time.
 _BATCH = 1_000
 
@@ -36,11 +39,48 @@ def answer(files: Sequence[ArchivedFile], query: str, parameters: Sequence[objec
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise WeirError("the archive is read with one SELECT, and nothing else")
         connection.register("events", dataset(files))
-        result = connection.execute(statements[0], list(parameters))
-        yield Answer([column[0] for column in result.description or []], _rows(result))
+        source = f"FROM (\n{_bare(query)}\n)"
+        found = connection.execute(f"SELECT * {source} LIMIT 0", list(parameters)).description or []
+        types = [str(column[1]) for column in found]
+        moments = [n for n, kind in enumerate(types) if _MOMENT in kind]
+        if not moments:
+            result = connection.execute(statements[0], list(parameters))
+        else:
+            plain = (
+                f"#{n}::{kind.replace(_MOMENT, 'TIMESTAMP')}" if _MOMENT in kind else f"#{n}"
+                for n, kind in enumerate(types, 1)
+            )
+            result = connection.execute(f"SELECT {', '.join(plain)} {source}", list(parameters))
+        yield Answer([column[0] for column in found], _rows(result, moments))
 
 
-def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+def _bare(query: str) -> str:
+    """One statement without the semicolon after it, and what follows that."""
+    text = query.encode()
+    for at, kind in duckdb.tokenize(query):  # where it begins, in bytes
+        if kind == duckdb.token_type.operator and text[at : at + 1] == b";":
+            return text[:at].decode()
+    return query
+
+
+def _rows(result: duckdb.DuckDBPyConnection, moments: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     with translated("the archive"):
         while batch := result.fetchmany(_BATCH):
-            yield from batch
+            if not moments:
+                yield from batch
+                continue
+            for row in batch:
+                yield tuple(_in_utc(value) if n in moments else value for n, value in enumerate(row))
+
+
+def _in_utc(value: object) -> object:
+    """A moment that has no time zone, or the moments inside a value, in UTC."""
+    match value:
+        case dt.datetime():
+            return value.replace(tzinfo=dt.UTC)
+        case list() | tuple():
+            return [_in_utc(item) for item in value]
+        case dict():
+            return {_in_utc(key): _in_utc(item) for key, item in value.items()}
+        case _:
+            return value

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.archive_months import cutoff, following, is_due, month_of, partition
+from consumers.archive_months import bounds, cutoff, end_of, following, month_of, start
 from consumers.archive_run import ranges
 from consumers.archive_sql import answer
 from infra.config import archive_url, load
@@ -38,25 +38,31 @@ def test_what_is_no_age_is_refused(age: str) -> None:
         cutoff(age, NOW)
 
 
-def test_a_month_is_due_when_all_of_it_is_old() -> None:
-    month = dt.date(2024, 2, 1)
-    assert not is_due(month, dt.datetime(2024, 2, 29, 23, 59, 59, 999999, dt.UTC))
-    assert is_due(month, dt.datetime(2024, 3, 1, tzinfo=dt.UTC))
-
-
 @given(st.dates(dt.date(2000, 1, 1), dt.date(2099, 12, 31)))
-def test_a_partitions_name_says_its_month(day: dt.date) -> None:
+def test_a_partitions_bounds_say_its_month(day: dt.date) -> None:
     month = day.replace(day=1)
-    assert month_of(partition(month)) == month
+    assert month_of(bounds(month)) == month
+    assert end_of(bounds(month)) == start(following(month))
     assert following(month) == following(day)
     assert following(month).day == 1
 
 
 @pytest.mark.parametrize(
-    "name", ["events_default", "events_202413", "events_20240", "events_2024011", "xevents_202401"]
+    ("first", "last"),
+    [
+        ("'2024-01-01 00:00:00+00'", "'2024-01-31 00:00:00+00'"),
+        ("'2024-01-02 00:00:00+00'", "'2024-02-01 00:00:00+00'"),
+        ("'2024-01-01 00:00:00+00'", "'2024-03-01 00:00:00+00'"),
+        ("'2024-01-01 00:00:00+01'", "'2024-02-01 00:00:00+01'"),
+        ("MINVALUE", "'2024-02-01 00:00:00+00'"),
+        ("'2024-01-01 00:00:00+00'", "MAXVALUE"),
+        ("'0001-01-01 00:00:00+00 BC'", "'0001-01-01 00:00:00+00'"),
+        ("'9999-12-01 00:00:00+00'", "'10000-01-01 00:00:00+00'"),
+    ],
+    ids=["day", "late", "two", "zone", "open", "endless", "bc", "far"],
 )
-def test_other_tables_are_no_months(name: str) -> None:
-    assert month_of(name) is None
+def test_other_bounds_are_no_months(first: str, last: str) -> None:
+    assert month_of(f"FOR VALUES FROM ({first}) TO ({last})") is None
 
 
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 60))
@@ -103,6 +109,16 @@ def test_what_is_no_single_select_is_refused(query: str) -> None:
 def test_a_select_sees_nothing_but_events(query: str, error: str) -> None:
     with pytest.raises(WeirError, match=error), answer([], query) as found:
         list(found.rows)
+
+
+def test_moments_are_in_utc_wherever_they_are_in_a_row() -> None:
+    query = """SELECT 'é;' AS a, ts, [ts] AS l, {'t': ts, 'n': NULL} AS s, 2::HUGEINT ** 70 AS h, ts::TIMESTAMP AS p
+     FROM (SELECT TIMESTAMPTZ '2024-01-31 23:00:00.000001-02' AS ts) ORDER BY 1 ; -- é"""
+    moment = dt.datetime(2024, 2, 1, 1, 0, 0, 1, dt.UTC)
+    with answer([], query) as found:
+        [row] = found.rows
+    assert found.columns == ["a", "ts", "l", "s", "h", "p"]
+    assert row == ("é;", moment, [moment], {"t": moment, "n": None}, 2**70, moment.replace(tzinfo=None))
 
 
 def test_an_archive_without_files_has_no_events() -> None:

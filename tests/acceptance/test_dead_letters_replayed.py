@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from command import json_lines, started, weir
 
 CALL = b'{"source":"shop-1","destination":"billing-1"}'
@@ -35,6 +37,7 @@ def test_a_call_of_an_unknown_child_is_counted_once_its_relation_is_known(enviro
         assert again.stdout == b"replayed 0, left out 1\n"
 
 
+@pytest.mark.long
 def test_a_replay_that_is_refused_again_names_the_letter_it_was(environ: dict[str, str]) -> None:
     with started(environ, "worker", "links") as worker:
         weir(environ, "produce", "communications", stdin=CALL)

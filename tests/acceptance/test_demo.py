@@ -27,6 +27,7 @@ def test_the_whole_sample_comes_back_as_it_was_sent(environ: dict[str, str]) -> 
     assert lines[-1].startswith("all 3,000 calls came back as they were sent, in ")
 
 
+@pytest.mark.long
 def test_on_a_terminal_it_shows_a_table_until_ctrl_c(environ: dict[str, str]) -> None:
     master, slave = pty.openpty()
     terminal = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}

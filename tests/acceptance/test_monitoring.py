@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from command import started, weir
 from http_service import HttpService, with_curl
 from infra.config import Config
@@ -63,6 +65,7 @@ def test_the_readme_is_right(environ: dict[str, str], tmp_path: Path) -> None:
         assert up.interrupt() == 0
 
 
+@pytest.mark.long
 def test_an_event_counts_once_through_duplicates_and_crashes(environ: dict[str, str], config: Config) -> None:
     tenths = [event(n, "cost", "0.1" if n % 2 else 0.1) for n in range(1000)]
     loads = [event(2000 + n, "cpu", {"load": [n, None]}) for n in range(3)]

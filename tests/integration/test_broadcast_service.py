@@ -91,6 +91,7 @@ def deaf(port: int, path: str) -> socket.socket:
     return connected
 
 
+@pytest.mark.long
 def test_each_ends_in_time_though_kafka_is_away_and_peers_do_not_answer(
     environ: dict[str, str], kafka_of_its_own: tuple[Config, OwnServer]
 ) -> None:

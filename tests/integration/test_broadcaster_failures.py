@@ -63,6 +63,7 @@ class Following:
             self.got.append(envelope["data"])
 
 
+@pytest.mark.long
 def test_while_kafka_is_away_subscribers_stay_and_nothing_is_lost_or_twice(
     kafka_of_its_own: tuple[Config, OwnServer],
 ) -> None:
@@ -92,6 +93,7 @@ def test_while_kafka_is_away_subscribers_stay_and_nothing_is_lost_or_twice(
     run(main())
 
 
+@pytest.mark.long
 def test_it_waits_for_a_kafka_that_is_not_there_yet(kafka_of_its_own: tuple[Config, OwnServer]) -> None:
     config, server = kafka_of_its_own
     server.stop()

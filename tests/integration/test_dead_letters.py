@@ -28,7 +28,7 @@ FROM_FEED = (RELATION, Origin(Reason.INVALID, "an old weir did not take it", "ws
 STRANGE = (CALL, None)
 UNKNOWN_REASON = (
     b"weir: there is no reason 'foo'; the known ones are not-json, not-utf8, invalid, empty, nesting, too-large, "
-    b"unknown-child, timestamp, late, key-type, unknown\n"
+    b"unknown-child, unknown-tenant, timestamp, late, key-type, unknown\n"
 )
 
 

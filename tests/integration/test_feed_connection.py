@@ -131,6 +131,7 @@ def test_a_server_that_accepts_and_closes_at_once_is_not_asked_ever_faster(confi
             assert feed.connections == 3
             assert status(config).detail["error"] == "the feed closed the connection (code 1000)"
             receiving.cancel()
+            await asyncio.wait([receiving])
 
     asyncio.run(run())
 
@@ -145,6 +146,7 @@ def test_the_delays_start_anew_after_a_connection_that_lasted(config: Config) ->
             await until(lambda: feed.connections == 4)
             assert status(config).detail.get("attempt", 1) == 1
             receiving.cancel()
+            await asyncio.wait([receiving])
 
     asyncio.run(run())
 
@@ -192,6 +194,7 @@ def test_a_message_of_the_largest_size_is_read_and_a_larger_one_ends_the_connect
             receiving = asyncio.create_task(connection.receive())
             await until(lambda: "exceeds limit" in str(status(config).detail.get("error")))
             receiving.cancel()
+            await asyncio.wait([receiving])
 
     asyncio.run(run())
 
@@ -203,6 +206,7 @@ def test_a_silent_feed_stays_connected(config: Config) -> None:
             await until(lambda: connection.silent_for > 0.5)
             assert feed.connections == 1
             receiving.cancel()
+            await asyncio.wait([receiving])
 
     asyncio.run(run())
 
@@ -213,6 +217,7 @@ def test_a_dead_peer_is_noticed(config: Config) -> None:
             receiving = asyncio.create_task(connection.receive())
             await until(lambda: "no answer to a ping" in str(status(config).detail.get("error")))
             receiving.cancel()
+            await asyncio.wait([receiving])
 
     asyncio.run(run())
 
@@ -244,6 +249,7 @@ def test_what_is_sent_arrives_as_text(config: Config) -> None:
             await connection.send(b'{"window": "w"}')
             assert feed.received == ['{"window": "w"}']  # send returns once the feed has read it
             receiving.cancel()
+            await asyncio.wait([receiving])
 
     asyncio.run(run())
 
@@ -260,6 +266,7 @@ def test_sending_waits_for_a_connection(config: Config) -> None:
                 await sending
                 assert feed.received == ["late"]
                 receiving.cancel()
+            await asyncio.wait([receiving])
 
     asyncio.run(run())
 
@@ -276,6 +283,7 @@ def test_a_message_that_a_broken_connection_swallowed_is_an_error_that_can_be_re
             with pytest.raises(FeedBrokenError):
                 await connection.send(b"a summary that nobody will have read")
             receiving.cancel()
+            await asyncio.wait([receiving])
 
     asyncio.run(run())
 

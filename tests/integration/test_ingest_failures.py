@@ -73,6 +73,7 @@ def test_while_kafka_is_away_it_is_unknown_what_becomes_and_a_retry_is_safe(
     assert found.count("e-1") == 1
 
 
+@pytest.mark.long
 def test_it_ends_in_time_though_kafka_is_away_and_answers_everyone(kafka_of_its_own: tuple[Config, OwnServer]) -> None:
     config, server = kafka_of_its_own
 

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import keyed_totals as totals
 from infra.config import Config
 from infra.kafka import ensure_topics
@@ -19,6 +21,7 @@ from workers import wait_until
 START = 1_700_000_000_000
 
 
+@pytest.mark.long
 def test_what_had_to_go_is_told_everywhere_also_after_a_restart(
     config: Config, environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -105,7 +105,10 @@ def test_windows_of_a_topic_that_falls_silent_are_closed_by_every_partition(
     assert results.latest()[start, "p1", "p2"].final
 
 
-@pytest.mark.parametrize("when", ["idle", "under load", "starting"])
+@pytest.mark.parametrize(
+    "when",
+    [pytest.param("idle", marks=pytest.mark.long), "under load", pytest.param("starting", marks=pytest.mark.long)],
+)
 def test_sigterm_ends_a_worker_in_order(
     when: str, config: Config, environ: dict[str, str], source: Source, tmp_path: Path
 ) -> None:

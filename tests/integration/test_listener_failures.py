@@ -7,6 +7,7 @@ import contextlib
 import signal
 from dataclasses import dataclass
 
+import pytest
 from aiohttp import ClientConnectionError, ClientWebSocketResponse
 
 from broadcast_records import acked, by_channel, listening, sender
@@ -111,6 +112,7 @@ def test_while_kafka_is_away_nothing_is_read_and_afterwards_nothing_is_missing(
     assert len(found["late"]) == 80
 
 
+@pytest.mark.long
 def test_it_ends_in_time_though_kafka_is_away_and_acknowledges_nothing(
     kafka_of_its_own: tuple[Config, OwnServer],
 ) -> None:
@@ -134,6 +136,7 @@ def test_it_ends_in_time_though_kafka_is_away_and_acknowledges_nothing(
     assert len(found) >= told.acked
 
 
+@pytest.mark.long
 def test_it_waits_for_a_kafka_that_is_not_there_yet(kafka_of_its_own: tuple[Config, OwnServer]) -> None:
     config, server = kafka_of_its_own
     server.stop()

@@ -274,6 +274,7 @@ def test_an_offset_that_retention_overtook_is_gone_on_from_what_is_there(config:
     asyncio.run(run())
 
 
+@pytest.mark.long
 def test_kafka_away_is_waited_for(config: Config) -> None:
     port, controller = free_ports(2)
     settings = replace(config, kafka=None, kafka_port=port, kafka_controller_port=controller)

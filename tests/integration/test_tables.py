@@ -193,6 +193,7 @@ def test_of_an_owner_that_was_killed_the_next_one_answers(
         assert found == source.expected
 
 
+@pytest.mark.long
 def test_an_owner_that_was_paused_and_overtaken_does_not_answer_with_what_it_had(
     config: Config, environ: dict[str, str], source: Source, tmp_path: Path
 ) -> None:

@@ -44,7 +44,7 @@ def balances(some: list[totals.Payment]) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["direct", "routed"])
+@pytest.mark.parametrize("kind", [pytest.param("direct", marks=pytest.mark.long), "routed"])
 def test_every_key_of_a_keyed_table_is_answered_by_both_workers(
     kind: str, config: Config, environ: dict[str, str], tmp_path: Path
 ) -> None:

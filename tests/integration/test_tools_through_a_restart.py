@@ -42,6 +42,7 @@ def send(produce: Running, child: bytes) -> None:
     produce.process.stdin.flush()
 
 
+@pytest.mark.long
 def test_both_say_that_kafka_is_away_or_wait_and_go_on_when_it_is_back(
     alone: dict[str, str], broker: OwnServer
 ) -> None:

@@ -111,6 +111,7 @@ def test_what_cannot_be_trimmed_is_one_line(environ: dict[str, str], arguments: 
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.long
 def test_a_kafka_that_is_away_is_one_line(environ: dict[str, str]) -> None:
     done = weir(environ | {"WEIR_KAFKA": "127.0.0.1:1"}, "trim", "late-events")
     assert (done.returncode, done.stdout) == (1, b"")
@@ -159,6 +160,7 @@ def test_what_a_job_starts_from_stays_though_it_is_committed(
     assert b"partition 0 is needed from offset 0 on: " + why in done.stderr.splitlines()
 
 
+@pytest.mark.long
 def test_results_stay_from_where_a_job_restores_and_until_they_are_in_postgres(
     environ: dict[str, str], config: Config, tmp_path: Path
 ) -> None:

@@ -95,11 +95,14 @@ class SinkStore:
         return {place: found[place] for place in beginnings}
 
     def prepare(self, batch: Batch) -> None:
-        """What the tables want done before rows are written; outside of their transaction."""
-        with postgres.translated():
+        """What the tables want done before rows are written; outside of their transaction.
+
+        Rows that will be refused for what they refer to are left out: nothing is made for them.
+        """
+        with postgres.translated(), self._connection.cursor() as cursor:
             for part in batch.parts.values():
                 if part.rows and part.table.prepare is not None:
-                    part.table.prepare(self._connection, part.rows)
+                    part.table.prepare(self._connection, self._screened(cursor, part, []).rows)
 
     def write(
         self,

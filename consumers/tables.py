@@ -67,10 +67,10 @@ class Table:
     the topic and the partition it came from; it raises PoisonError for an element that is none.
 
     What else there may be: `rollups` and `references`; `prepare`, called before a batch's rows are written, outside of
-    the transaction; and what makes it faster: `plain` makes a row of a record's value where that is one plain element,
-    else None, and then the value is looked at as usual; `encode` makes a row's bytes as binary COPY has them; `order`
-    is what rows are sorted by before they are appended, so that neighbours in an index come together. `batch`: records
-    per transaction at most.
+    the transaction, with those whose references are there; and what makes it faster: `plain` makes a row of a record's
+    value where that is one plain element, else None, and then the value is looked at as usual; `encode` makes a row's
+    bytes as binary COPY has them; `order` is what rows are sorted by before they are appended, so that neighbours in an
+    index come together. `batch`: records per transaction at most.
     """
 
     topic: Topic

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.cli.links import run
+
+if TYPE_CHECKING:
+    from infra.config import Config
 
 tenants = typer.Typer(help="Whose events are taken in: tenants and their plans.", no_args_is_help=True)
 
@@ -41,14 +44,23 @@ def analytics_store() -> None:
     asyncio.run(until_signal(store(made(settings))))
 
 
+def _settings() -> Config:
+    """The configuration of a command, whose log is kept apart from its output."""
+    from infra import config, log
+
+    settings = config.load(os.environ)
+    log.setup(settings, "weir")
+    return settings
+
+
 def migrate() -> None:
     """Bring Postgres up to date: apply what this weir has and the database has not.
 
     Says what was applied. Services do the same when they start.
     """
-    from infra import config, postgres
+    from infra import postgres
 
-    applied = postgres.migrate(config.load(os.environ))
+    applied = postgres.migrate(_settings())
     for step in applied:
         print(f"{step.number:04d}_{step.name}")
     if not applied:
@@ -58,9 +70,9 @@ def migrate() -> None:
 def add(id_: Id, plan: Plan, name: Annotated[str, typer.Option("--name", help="What people call it.")] = "") -> None:
     """Add a tenant: from now on its events are stored."""
     from consumers.tenants import Tenant, add_tenants
-    from infra import config, postgres
+    from infra import postgres
 
-    settings = config.load(os.environ)
+    settings = _settings()
     postgres.migrate(settings)
     add_tenants(settings, [Tenant(id_, plan, name)])
 
@@ -68,9 +80,8 @@ def add(id_: Id, plan: Plan, name: Annotated[str, typer.Option("--name", help="W
 def set_plan(id_: Id, plan: Annotated[str, typer.Argument(metavar="PLAN", help="The new plan.")]) -> None:
     """Put a tenant on another plan."""
     from consumers import tenants as stored
-    from infra import config
 
-    stored.set_plan(config.load(os.environ), id_, plan)
+    stored.set_plan(_settings(), id_, plan)
 
 
 def list_(
@@ -84,9 +95,8 @@ def list_(
     import msgspec
 
     from consumers.tenants import list_tenants
-    from infra import config
 
-    found = list_tenants(config.load(os.environ), plan)
+    found = list_tenants(_settings(), plan)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode([tenant._asdict() for tenant in found]), indent=2).decode())
     elif not sys.stdout.isatty():

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 
 from command import weir
+from infra.postgres import migrations
+
+
+def test_adding_a_tenant_to_an_empty_database_prints_nothing(environ: dict[str, str]) -> None:
+    added = weir(environ, "tenants", "add", "7", "--plan", "free")
+    assert (added.returncode, added.stdout) == (0, b"")
+    assert b"postgres.migrated" in added.stderr
 
 
 def test_tenants_are_added_listed_and_put_on_another_plan(environ: dict[str, str]) -> None:
     first = weir(environ, "migrate")
-    assert b"0003_analytics" in first.stdout.splitlines()
+    # What was applied, and nothing else: the log is apart from it.
+    assert first.stdout.decode().splitlines() == [f"{step.number:04d}_{step.name}" for step in migrations()]
+    assert b"postgres.migrated" in first.stderr
     again = weir(environ, "migrate")
     assert (again.returncode, again.stdout) == (0, b"")
     assert b"up to date" in again.stderr

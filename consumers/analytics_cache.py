@@ -18,10 +18,13 @@ from typing import Protocol
 import msgspec
 
 from consumers.analytics_rows import Daily
+from infra.threads import in_daemon
 
 #: What an entry of the store in this process takes beside its name and its bytes: a node of the order, two objects.
 ENTRY_OVERHEAD = 250
 _SEAL = 16
+#: Entries of more bytes, or of more rows, together are read and made in a thread.
+_LARGE, _MANY = 1 << 18, 2_000
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Daily]).decode
 
@@ -124,7 +127,12 @@ class DayCache:
         Raises what `fetch` does.
         """
         entries = await self._store.get(list(names.values()))
-        kept = {day: unseal(name, entry) for (day, name), entry in zip(names.items(), entries, strict=True)}
+
+        def read() -> dict[dt.date, Rows | None]:
+            return {day: unseal(name, entry) for (day, name), entry in zip(names.items(), entries, strict=True)}
+
+        size = sum(len(entry) for entry in entries if entry is not None)
+        kept = read() if size <= _LARGE else await in_daemon(read)
         found = {day: rows for day, rows in kept.items() if rows is not None}
         others = {day: self._flying[name] for day, name in names.items() if day not in found and name in self._flying}
         if mine := [day for day in names if day not in found and day not in others]:
@@ -151,7 +159,12 @@ class DayCache:
             rows = await fetch(list(names))
             for day, promise in promised.items():
                 promise.set_result(rows[day])
-            await self._store.put({name: seal(name, rows[day]) for day, name in names.items()})
+
+            def made() -> dict[bytes, bytes]:
+                return {name: seal(name, rows[day]) for day, name in names.items()}
+
+            many = sum(len(rows[day]) for day in names) > _MANY
+            await self._store.put(await in_daemon(made) if many else made())
         finally:
             for day, name in names.items():
                 promised[day].cancel()  # of one that is kept, this does nothing

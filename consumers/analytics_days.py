@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
 from consumers.analytics_cache import DayCache, Rows, entry_name
-from consumers.analytics_rows import Daily, Scope, daily
+from consumers.analytics_rows import Daily, Scope, days
 from consumers.sql import query
 
 #: Of a plan with more tenants no days are kept: an answer has a thousand rows, and would read an entry that is larger.
 MAX_TENANTS = 5_000
-#: How many days are looked at first, and at most, in one go; four times as many each time.
-_FIRST_DAYS, _MOST_DAYS = 8, 512
+#: Rows that are read in one go, for each one that is answered with, at most.
+_ROWS_EACH = 4
+#: Days of which entries are read in one go, at most.
+_MOST_DAYS = 512
+#: How often days are looked at, four times as many each time, before the rest is asked for past the cache.
+_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -46,40 +50,48 @@ async def asked(connection: psycopg.AsyncConnection, wanted: DailyQuery) -> list
         "plan": wanted.plan, "start": wanted.start, "end": wanted.before(), "after_tenant": wanted.after_tenant(),
         "percentiles": wanted.percentiles, "limit": wanted.limit + 1,
     }  # fmt: skip
-    cursor = await connection.cursor(binary=True).execute(query("daily"), parameters)
-    return [daily(row) for row in await cursor.fetchall()]
+    return await days(connection, "daily", parameters)
 
 
 async def cached(connection: psycopg.AsyncConnection, scope: Scope, wanted: DailyQuery, cache: DayCache) -> list[Daily]:
-    """The same rows. `connection` is in a transaction of one snapshot, in which they are what is answered."""
+    """The same rows. `connection` is in a transaction of one snapshot, in which they are what is answered.
+
+    Days are kept whole. So that a short page of a large plan does not read them all, no step has more days than can
+    have `_ROWS_EACH` times the page's rows; where one day alone may have more, the cache is left out.
+    """
     parameters = {"plan": wanted.plan, "bound": MAX_TENANTS + 1}
     cursor = await connection.execute(query("tenants_state"), parameters)
     state = await cursor.fetchone()
-    if state is None or state[1] > MAX_TENANTS:
+    tenants = state[1] if state is not None else 0
+    if not tenants:
+        return []
+    most = min(_ROWS_EACH * (wanted.limit + 1) // tenants, _MOST_DAYS)
+    if state is None or tenants > MAX_TENANTS or most == 0:
         return await asked(connection, wanted)
 
-    async def fetch(days: list[dt.date]) -> Mapping[dt.date, Rows]:
-        parameters = {"days": days, "plan": wanted.plan, "percentiles": wanted.percentiles}
-        found: dict[dt.date, Rows] = {day: [] for day in days}
-        for row in await (await connection.cursor(binary=True).execute(query("days"), parameters)).fetchall():
-            found[row[1]].append(daily(row))
+    async def fetch(missing: list[dt.date]) -> Mapping[dt.date, Rows]:
+        parameters = {"days": missing, "plan": wanted.plan, "percentiles": wanted.percentiles}
+        found: dict[dt.date, Rows] = {day: [] for day in missing}
+        for row in await days(connection, "days", parameters):
+            found[row.day].append(row)
         return found
 
     rows: list[Daily] = []
-    end, at_once = wanted.before(), _FIRST_DAYS
-    while len(rows) <= wanted.limit:
-        left = {"start": wanted.start, "end": end, "limit": at_once}
+    end, at_once = wanted.before(), min(wanted.limit // tenants + 2, most)
+    for _ in range(_STEPS):
+        left = {"start": wanted.start, "end": end, "limit": at_once, "plan": wanted.plan}
         stamps = await (await connection.execute(query("day_stamps"), left)).fetchall()
         names = {
             day: entry_name(day, stamp, state[0], wanted.plan, scope.text, wanted.percentiles) for day, stamp in stamps
         }
-        days = await cache.days(names, fetch) if names else {}
+        kept = await cache.days(names, fetch) if names else {}
         for day in names:
-            rows += days[day] if rows or not _cut(wanted, day) else _after(days[day], wanted)
-        if len(names) < at_once:
-            break
-        end, at_once = min(names), min(4 * at_once, _MOST_DAYS)
-    return rows[: wanted.limit + 1]
+            rows += _after(kept[day], wanted) if _cut(wanted, day) else kept[day]
+        if len(names) < at_once or len(rows) > wanted.limit:
+            return rows[: wanted.limit + 1]
+        end, at_once = min(names), min(4 * at_once, most)
+    rest = replace(wanted, end=end, limit=wanted.limit - len(rows), after=None)  # days with few of the plan's tenants
+    return rows + await asked(connection, rest)
 
 
 def _cut(wanted: DailyQuery, day: dt.date) -> bool:

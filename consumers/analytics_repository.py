@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 from consumers.analytics_cache import DayCache
 from consumers.analytics_days import DailyQuery, asked, cached
 from consumers.analytics_events import Archive, EventQuery, Part, page, parts
-from consumers.analytics_rows import Daily, DailyPage, EventPage, Scope, Summary, daily, summary
+from consumers.analytics_rows import Daily, DailyPage, EventPage, Scope, Summary, days, pieces, summary
 from consumers.sql import query
 from infra import postgres
 from infra.config import Config
@@ -104,15 +104,14 @@ class AnalyticsRepository:
                 "tenant_id": tenant_id, "start": wanted.start, "end": end, "percentiles": wanted.percentiles,
                 "limit": wanted.limit + 1,
             }  # fmt: skip
-            cursor = await connection.cursor(binary=True).execute(query("tenant_daily"), parameters)
-            return _page([daily(row) for row in await cursor.fetchall()], wanted.limit)
+            return _page(await days(connection, "tenant_daily", parameters), wanted.limit)
 
     async def summary(self, scope: Scope, tenant_id: int, start: dt.date, end: dt.date) -> Summary:
         """What one tenant's events of the days from `start` to before `end` come to."""
         async with self._of_tenant(scope, tenant_id) as connection:
             parameters = {"tenant_id": tenant_id, "start": start, "end": end, "percentiles": True, "limit": None}
-            cursor = await connection.cursor(binary=True).execute(query("tenant_daily"), parameters)
-            return summary(tenant_id, start, end, await cursor.fetchall())
+            rows = [row async for piece in pieces(connection, "tenant_daily", parameters) for row in piece]
+        return await in_daemon(lambda: summary(tenant_id, start, end, rows))
 
     async def events(self, scope: Scope, tenant_id: int, wanted: EventQuery) -> EventPage:
         """One tenant's events in order of time. Raises ArchiveUnavailableError where archived ones cannot be read."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import msgspec
+import psycopg
 
+from consumers.sql import query
+from infra.threads import in_daemon
 from schemas.metrics import RANKS
 from schemas.tenants import MAX_TENANT
 
 #: A row of tenant_daily as it is asked for: tenant_id, day, events, sum_us, min_us, max_us, sketch or None.
 DayRow = Sequence[Any]
+#: Rows that are fetched, and whose sketches are read, at a time.
+_PIECE = 1_000
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,29 @@ class EventPage:
 
     rows: list[Event]
     next: tuple[dt.datetime, int] | None
+
+
+async def pieces(
+    connection: psycopg.AsyncConnection, name: str, parameters: Mapping[str, object]
+) -> AsyncGenerator[list[DayRow], None]:
+    """The rows of a query of days as they come, so that there are few sketches at a time. In a transaction."""
+    async with connection.cursor("days", binary=True) as cursor:
+        await cursor.execute(query(name), parameters)
+        while rows := await cursor.fetchmany(_PIECE):
+            yield list(rows)
+
+
+async def days(connection: psycopg.AsyncConnection, name: str, parameters: Mapping[str, object]) -> list[Daily]:
+    """All of them, shown. Sketches are read in a thread: a thousand take longer than others can wait."""
+    shown: list[Daily] = []
+    async with aclosing(pieces(connection, name, parameters)) as found:
+        async for rows in found:
+            shown += await in_daemon(partial(_shown, rows))
+    return shown
+
+
+def _shown(rows: Iterable[DayRow]) -> list[Daily]:
+    return [daily(row) for row in rows]
 
 
 def daily(row: DayRow) -> Daily:

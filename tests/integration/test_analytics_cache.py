@@ -227,6 +227,65 @@ def test_a_plan_with_very_many_tenants_is_answered_past_the_cache(
     asyncio.run(asked())
 
 
+def test_a_short_page_reads_few_days_and_of_a_large_plan_none(config: Config, tables: Tables) -> None:
+    async def asked() -> None:
+        store = Counting(MemoryStore(1 << 20))
+        async with opened(config, store) as [repository]:
+            page = await repository.daily(Scope.all(), replace(EVERY, limit=1))
+            assert shown(page.rows) == tables.expected("enterprise")[:1]
+            assert store.missing == store.put_in == 1
+            for number in range(6, 10):
+                tables.tenant(number)
+            page = await repository.daily(Scope.all(), replace(EVERY, limit=1))
+            assert shown(page.rows) == tables.expected("enterprise")[:1]
+            assert store.missing == store.put_in == 1
+
+    asyncio.run(asked())
+
+
+def test_no_day_is_kept_that_a_plan_has_nothing_of(config: Config, tables: Tables) -> None:
+    tables.tenant(6, "free")
+    tables.store(Made(6, DAYS[1], 0, 1))
+
+    async def asked() -> None:
+        store = Counting(MemoryStore(1 << 20))
+        async with opened(config, store) as [repository]:
+            for number in range(3):
+                assert (await repository.daily(Scope.all(), replace(EVERY, plan=f"made-up-{number}"))).rows == []
+            assert (store.missing, store.put_in) == (0, 0)
+            page = await repository.daily(Scope.all(), replace(EVERY, plan="free"))
+            assert shown(page.rows) == tables.expected("free") == [(6, DAYS[1], 1)]
+            assert store.put_in == 1
+
+    asyncio.run(asked())
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_days_with_few_of_a_plans_tenants_come_past_the_cache(
+    config: Config, tables: Tables, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr("consumers.analytics_days._STEPS", steps)
+    for number in range(6, 26):
+        tables.tenant(number)
+
+    async def asked() -> None:
+        store = Counting(MemoryStore(1 << 20))
+        async with opened(config, store) as [repository]:
+            for limit in (7, 12, 20, 29, 30, 31):
+                found, wanted = [], replace(EVERY, limit=limit)
+                while True:
+                    page = await repository.daily(Scope.all(), wanted)
+                    found += page.rows
+                    assert page.next is None or len(page.rows) == limit
+                    if page.next is None:
+                        break
+                    wanted = replace(wanted, after=page.next)
+                assert shown(found) == tables.expected("enterprise")
+        assert store.found > 0
+
+    asyncio.run(asked())
+
+
 def test_many_at_once_fetch_each_day_once(config: Config, tables: Tables) -> None:
     async def asked() -> None:
         store = Counting(MemoryStore(1 << 20))

@@ -91,6 +91,11 @@ class PostgresServer:
             "unix_socket_directories": "",
             "log_timezone": "UTC",
             "timezone": "UTC",
+            # Its own defaults are for the smallest machines: under a busy sink it would make one checkpoint after the
+            # other. What is not used takes no memory.
+            "shared_buffers": "512MB",
+            "wal_buffers": "64MB",
+            "max_wal_size": "2GB",
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         return spawn(

@@ -25,8 +25,10 @@ from schemas.errors import WeirError
 MEMORY = "1GB"
 
 
-def dataset(files: Sequence[ArchivedFile]) -> ds.Dataset:
+def dataset(files: Sequence[ArchivedFile], ahead: bool = True) -> ds.Dataset:
     """The files' rows. A filter by tenant or time opens only the files that can hold some, and reads only such groups.
+
+    Not `ahead`: a file is not fetched before its rows are wanted, which few of them may be.
 
     Raises ArchiveDamagedError where a file is gone or has another length than the manifest says.
     """
@@ -36,7 +38,7 @@ def dataset(files: Sequence[ArchivedFile]) -> ds.Dataset:
         place = Place(file.place)
         _, group = by_scheme.setdefault(place.url.partition(":")[0], (place.filesystem, []))
         group.append((place.path(file.name), _holds(file)))
-    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=ahead)
     form = ds.ParquetFileFormat(default_fragment_scan_options=options)
     parts = [
         ds.FileSystemDataset.from_paths(

@@ -17,8 +17,9 @@ EventRow = tuple[int, dt.datetime, int, float, str, str | None]
 #: A moment and an id: rows are in order of these.
 Position = tuple[dt.datetime, int]
 
-#: Rows that are decoded, and batches that are read ahead. A row group has 8 MB, and no batch goes beyond one.
-_BATCH, _AHEAD = 1_000, 1
+#: Rows that are decoded at a time, of one row group at most: 8 MB. Were batches read ahead, it would be by their rows,
+#: and a thousand large ones are many row groups.
+_BATCH, _AHEAD = 1_000, 0
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _time = ds.field("created_at")
 _COLUMNS = {
@@ -54,7 +55,7 @@ def rows(
 
 def _of(file: ArchivedFile, wanted: ds.Expression) -> Iterator[EventRow]:
     with translated(f"{file.place}/{file.name}"):
-        scanner = dataset([file]).scanner(
+        scanner = dataset([file], ahead=False).scanner(
             columns=_COLUMNS, filter=wanted, batch_size=_BATCH, batch_readahead=_AHEAD, fragment_readahead=1
         )
         for batch in scanner.to_batches():

@@ -93,8 +93,9 @@ def read(stream: pa.NativeFile) -> Content:
     file = pq.ParquetFile(stream, page_checksum_verification=True)
     if not file.schema_arrow.equals(SCHEMA):
         raise pa.ArrowInvalid("its columns are not those of events")
-    for batch in file.iter_batches(batch_size=1 << 16):
-        content.add(_lines(batch), batch.column("id"))
+    for group in range(file.num_row_groups):  # one after the other: a batch over several may hold gigabytes of payload
+        for batch in file.iter_batches(batch_size=1 << 16, row_groups=[group]):
+            content.add(_lines(batch), batch.column("id"))
     return content
 
 

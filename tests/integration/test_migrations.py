@@ -9,6 +9,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from consumers.readers import STORES
 from infra.config import Config
 from infra.errors import PostgresUnavailableError, WeirError
 from infra.ports import free_ports
@@ -90,3 +91,33 @@ def test_an_address_that_is_none_is_refused_without_showing_it(config: Config) -
     with pytest.raises(WeirError, match="WEIR_POSTGRES must be") as caught:
         migrate(replace(config, postgres="postgresql://user:secret@[/weir"))
     assert "secret" not in str(caught.value)
+
+
+DECLARED = {
+    declared.name: declared for tables in STORES.values() for table in tables for declared in (table, *table.rollups)
+}
+
+
+@pytest.mark.parametrize("name", sorted(DECLARED))
+def test_what_a_sink_declares_is_what_the_migrations_make(
+    config: Config, connection: psycopg.Connection, name: str
+) -> None:
+    migrate(config)
+    declared = DECLARED[name]
+    made = connection.execute(
+        "SELECT attname, atttypid, attnotnull AND NOT atthasdef AND attidentity = ''"
+        " FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+        [name],
+    ).fetchall()
+    types = connection.execute(
+        "SELECT name, type::regtype::oid FROM unnest(%s::text[], %s::text[]) AS declared (name, type)",
+        [list(declared.columns), list(declared.columns.values())],
+    ).fetchall()
+    assert set(types) <= {(column, kind) for column, kind, _ in made}
+    assert {column for column, _, must in made if must} <= set(declared.columns)
+    keys = connection.execute(
+        "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)"
+        " WHERE indrelid = %s::regclass AND indisprimary",
+        [name],
+    ).fetchall()
+    assert {column for (column,) in keys} == set(declared.key)

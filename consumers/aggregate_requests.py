@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from consumers.link_requests import BadRequestError
 from consumers.metric_minutes import MINUTES
+from consumers.parameters import given as parameters_given
 from schemas.links import check_id
 
 #: How many minutes are answered for where the request does not say.
@@ -38,13 +39,7 @@ def parse(parameters: Iterable[tuple[str, str]], named: str | None = None) -> tu
     ((5, 'login'), (60, 'login'))
     """
     known = _FIELDS if named is None else _FIELDS[:1]
-    given: dict[str, str] = {}
-    for field, value in parameters:
-        if field not in known:
-            raise BadRequestError(field, f"there is no such parameter here; there are {', '.join(known)}")
-        if field in given:
-            raise BadRequestError(field, "is given more than once")
-        given[field] = value
+    given = parameters_given(parameters, known)
     text = given.get("minutes", str(DEFAULT_MINUTES))
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MINUTES):
         raise BadRequestError("minutes", f"{text!r} is no whole number from 1 to {MINUTES}")

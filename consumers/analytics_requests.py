@@ -11,6 +11,7 @@ from typing import TypeVar
 from consumers.analytics_days import DailyQuery
 from consumers.analytics_events import EventQuery
 from consumers.link_requests import BadRequestError, time_range
+from consumers.parameters import given as parameters_given
 from schemas.links import check_id
 from schemas.tenants import MAX_TENANT
 
@@ -58,17 +59,17 @@ def parse_daily(parameters: Iterable[tuple[str, str]], accept: str, today: dt.da
 
     `limit` is 10 000 for a download, which is of all days that there are.
     """
-    return _days(_given(parameters, _DAILY), accept, today)
+    return _days(parameters_given(parameters, _DAILY), accept, today)
 
 
 def parse_tenant_daily(parameters: Iterable[tuple[str, str]], accept: str, today: dt.date) -> tuple[DailyQuery, Format]:
     """The same of one tenant, whom the path names."""
-    return _days(_given(parameters, _TENANT_DAILY), accept, today)
+    return _days(parameters_given(parameters, _TENANT_DAILY), accept, today)
 
 
 def parse_events(parameters: Iterable[tuple[str, str]], accept: str, now: int) -> tuple[EventQuery, Format]:
     """Which events, by default those of the hour before `now` (epoch milliseconds). Raises BadRequestError."""
-    given = _given(parameters, _EVENTS)
+    given = parameters_given(parameters, _EVENTS)
     written = _format(given, accept)
     times = time_range(given.get("from"), given.get("to"), now)
     after = _after(given, _moment, "2026-01-31T12:00:00Z,1") if "after" in given else None
@@ -80,7 +81,7 @@ def parse_summary(
     parameters: Iterable[tuple[str, str]], accept: str, today: dt.date
 ) -> tuple[dt.date, dt.date, Format]:
     """From which day to before which, and in which format. Raises BadRequestError."""
-    given = _given(parameters, _SUMMARY)
+    given = parameters_given(parameters, _SUMMARY)
     return *_range(given, today), _format(given, accept)
 
 
@@ -120,17 +121,6 @@ def _days(given: Mapping[str, str], accept: str, today: dt.date) -> tuple[DailyQ
     if percentiles not in ("true", "false"):
         raise BadRequestError("percentiles", f"{percentiles!r} is neither true nor false")
     return DailyQuery(plan, start, end, _limit(given, written), after, percentiles == "true"), written
-
-
-def _given(parameters: Iterable[tuple[str, str]], known: tuple[str, ...]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for field, value in parameters:
-        if field not in known:
-            raise BadRequestError(field, f"there is no such parameter here; there are {', '.join(known)}")
-        if field in given:
-            raise BadRequestError(field, "is given more than once")
-        given[field] = value
-    return given
 
 
 def _range(given: Mapping[str, str], today: dt.date) -> tuple[dt.date, dt.date]:

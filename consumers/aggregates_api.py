@@ -6,10 +6,10 @@ import msgspec
 from aiohttp import web
 
 from consumers.aggregate_requests import parse, type_of
-from consumers.link_requests import BadRequestError
 from consumers.memory_view import Lag
 from consumers.metric_answers import Answers
 from consumers.metric_view import MetricView
+from consumers.parameters import BadRequestError
 from infra.errors import OverloadError
 
 #: Seconds after which a client that got 503 may well ask again.

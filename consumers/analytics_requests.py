@@ -10,9 +10,8 @@ from typing import TypeVar
 
 from consumers.analytics_days import DailyQuery
 from consumers.analytics_events import EventQuery
-from consumers.link_requests import BadRequestError, time_range
-from consumers.parameters import given as parameters_given
-from schemas.links import check_id
+from consumers.link_requests import time_range
+from consumers.parameters import BadRequestError, given, identifier, whole
 from schemas.tenants import MAX_TENANT
 
 #: Rows in one page of JSON, and in one piece of a download.
@@ -51,7 +50,7 @@ def tenant_of(text: str) -> int:
     >>> tenant_of("7")
     7
     """
-    return _number("tenant_id", text)
+    return whole("tenant_id", text, MAX_TENANT)
 
 
 def parse_daily(parameters: Iterable[tuple[str, str]], accept: str, today: dt.date) -> tuple[DailyQuery, Format]:
@@ -59,30 +58,32 @@ def parse_daily(parameters: Iterable[tuple[str, str]], accept: str, today: dt.da
 
     `limit` is 10 000 for a download, which is of all days that there are.
     """
-    return _days(parameters_given(parameters, _DAILY), accept, today)
+    return _days(given(parameters, _DAILY), accept, today)
 
 
 def parse_tenant_daily(parameters: Iterable[tuple[str, str]], accept: str, today: dt.date) -> tuple[DailyQuery, Format]:
     """The same of one tenant, whom the path names."""
-    return _days(parameters_given(parameters, _TENANT_DAILY), accept, today)
+    return _days(given(parameters, _TENANT_DAILY), accept, today)
 
 
 def parse_events(parameters: Iterable[tuple[str, str]], accept: str, now: int) -> tuple[EventQuery, Format]:
     """Which events, by default those of the hour before `now` (epoch milliseconds). Raises BadRequestError."""
-    given = parameters_given(parameters, _EVENTS)
-    written = _format(given, accept)
-    times = time_range(given.get("from"), given.get("to"), now)
-    after = _after(given, _moment, "2026-01-31T12:00:00Z,1") if "after" in given else None
+    asked = given(parameters, _EVENTS)
+    written = _format(asked, accept)
+    times = time_range(asked.get("from"), asked.get("to"), now)
+    after = _after(asked, _moment, "2026-01-31T12:00:00Z,1") if "after" in asked else None
     start, end = (_EPOCH + dt.timedelta(milliseconds=time) for time in (times.start, times.end))
-    return EventQuery(start, end, _limit(given, written), _type(given), after), written
+    limit = _limit(asked, written)
+    kind = identifier("type", asked["type"]) if "type" in asked else None
+    return EventQuery(start, end, limit, kind, after), written
 
 
 def parse_summary(
     parameters: Iterable[tuple[str, str]], accept: str, today: dt.date
 ) -> tuple[dt.date, dt.date, Format]:
     """From which day to before which, and in which format. Raises BadRequestError."""
-    given = parameters_given(parameters, _SUMMARY)
-    return *_range(given, today), _format(given, accept)
+    asked = given(parameters, _SUMMARY)
+    return *_range(asked, today), _format(asked, accept)
 
 
 def day_cursor(place: tuple[dt.date, int]) -> str:
@@ -110,23 +111,23 @@ def moment_text(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec=exact) + "Z"
 
 
-def _days(given: Mapping[str, str], accept: str, today: dt.date) -> tuple[DailyQuery, Format]:
-    written = _format(given, accept)
-    start, end = _range(given, today)
-    after = _after(given, _day, "2026-01-31,1") if "after" in given else None
-    plan = given.get("plan")
+def _days(asked: Mapping[str, str], accept: str, today: dt.date) -> tuple[DailyQuery, Format]:
+    written = _format(asked, accept)
+    start, end = _range(asked, today)
+    after = _after(asked, _day, "2026-01-31,1") if "after" in asked else None
+    plan = asked.get("plan")
     if plan is not None and not _PLAN.fullmatch(plan):
         raise BadRequestError("plan", "is 1 to 63 small letters, digits, _ and -, a letter first")
-    percentiles = given.get("percentiles", "true")
+    percentiles = asked.get("percentiles", "true")
     if percentiles not in ("true", "false"):
         raise BadRequestError("percentiles", f"{percentiles!r} is neither true nor false")
-    return DailyQuery(plan, start, end, _limit(given, written), after, percentiles == "true"), written
+    return DailyQuery(plan, start, end, _limit(asked, written), after, percentiles == "true"), written
 
 
-def _range(given: Mapping[str, str], today: dt.date) -> tuple[dt.date, dt.date]:
-    end = _day("to", given["to"]) if "to" in given else today + dt.timedelta(days=1)
+def _range(asked: Mapping[str, str], today: dt.date) -> tuple[dt.date, dt.date]:
+    end = _day("to", asked["to"]) if "to" in asked else today + dt.timedelta(days=1)
     earliest = dt.date.fromordinal(max(1, end.toordinal() - DEFAULT_DAYS))
-    start = _day("from", given["from"]) if "from" in given else earliest
+    start = _day("from", asked["from"]) if "from" in asked else earliest
     if start > end:
         raise BadRequestError("from", f"{start} is after `to`, {end}")
     return start, end
@@ -150,40 +151,24 @@ def _moment(field: str, text: str) -> dt.datetime:
     raise BadRequestError(field, f"{text!r} is no time in UTC: write it as 2026-01-31T12:00:00Z")
 
 
-def _after(given: Mapping[str, str], parse: Callable[[str, str], T], example: str) -> tuple[T, int]:
-    place, comma, number = given["after"].partition(",")
+def _after(asked: Mapping[str, str], parse: Callable[[str, str], T], example: str) -> tuple[T, int]:
+    place, comma, number = asked["after"].partition(",")
     if not comma:
         raise BadRequestError("after", f"is none that an answer here has given, such as {example}")
-    return parse("after", place), _number("after", number)
+    return parse("after", place), whole("after", number, MAX_TENANT)
 
 
-def _number(field: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and 1 <= int(text) <= MAX_TENANT):
-        raise BadRequestError(field, f"{text[:40]!r} is no whole number from 1 to {MAX_TENANT}")
-    return int(text)
-
-
-def _limit(given: Mapping[str, str], written: Format) -> int:
+def _limit(asked: Mapping[str, str], written: Format) -> int:
     if written is not Format.JSON:
-        if field := next((field for field in _PAGES if field in given), None):
+        if field := next((field for field in _PAGES if field in asked), None):
             raise BadRequestError(field, "is for pages of JSON: a download has all there is from `from` to `to`")
         return MAX_LIMIT
-    text = given.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT):
-        raise BadRequestError("limit", f"{text[:40]!r} is no whole number from 1 to {MAX_LIMIT}")
-    return int(text)
+    return whole("limit", asked.get("limit", str(DEFAULT_LIMIT)), MAX_LIMIT)
 
 
-def _type(given: Mapping[str, str]) -> str | None:
-    try:
-        return check_id(given["type"], "type") if "type" in given else None
-    except ValueError as e:
-        raise BadRequestError("type", str(e)) from e
-
-
-def _format(given: Mapping[str, str], accept: str) -> Format:
+def _format(asked: Mapping[str, str], accept: str) -> Format:
     """The parameter `format` counts, where it is given, else the header Accept (RFC 9110, 12.5.1)."""
-    if (name := given.get("format")) is not None:
+    if (name := asked.get("format")) is not None:
         if name.upper() not in Format.__members__ or name != name.lower():
             raise BadRequestError("format", f"{name[:40]!r} is none of json, csv and parquet")
         return Format[name.upper()]

@@ -28,7 +28,7 @@ from consumers.analytics_requests import (
     tenant_of,
 )
 from consumers.analytics_rows import Daily, DailyPage, Event, EventPage, Scope, Summary
-from consumers.link_requests import BadRequestError
+from consumers.parameters import BadRequestError
 from infra import log
 from infra.errors import ArchiveUnavailableError, PostgresUnavailableError, RetryableError
 

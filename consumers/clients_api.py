@@ -12,8 +12,8 @@ from aiohttp import web
 from consumers.client_requests import client_of, cursor_text, parse_dump, parse_list
 from consumers.client_store import Page
 from consumers.client_view import ClientView
-from consumers.link_requests import BadRequestError
 from consumers.memory_view import Lag
+from consumers.parameters import BadRequestError
 
 #: Seconds after which a client that got 503 may well ask again.
 RETRY_AFTER = 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from schemas.errors import WeirError
+from consumers.parameters import BadRequestError, given, moment, whole
 from schemas.times import from_rfc3339, to_rfc3339
 
 HOUR = 3_600_000
@@ -13,15 +13,6 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
 _FIRST = from_rfc3339("0001-01-01T00:00:00Z")
 _FIELDS = ("from", "to", "limit")
-
-
-class BadRequestError(WeirError):
-    """A parameter cannot be used."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"`{field}`: {reason}")
-        self.field = field
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -37,8 +28,8 @@ def time_range(start: str | None, end: str | None, now: int) -> Range:
 
     Raises BadRequestError with the field `from` or `to`.
     """
-    to = now if end is None else _time("to", end)
-    since = max(to - HOUR, _FIRST) if start is None else _time("from", start)
+    to = now if end is None else moment("to", end, _in_calendar)
+    since = max(to - HOUR, _FIRST) if start is None else moment("from", start, _in_calendar)
     if since > to:
         raise BadRequestError("from", f"{to_rfc3339(since)} is after `to`, {to_rfc3339(to)}")
     return Range(since, to)
@@ -46,28 +37,12 @@ def time_range(start: str | None, end: str | None, now: int) -> Range:
 
 def parse(parameters: Iterable[tuple[str, str]], now: int) -> tuple[Range, int]:
     """The range and the limit that the parameters of a request name. Raises BadRequestError."""
-    given: dict[str, str] = {}
-    for field, value in parameters:
-        if field not in _FIELDS:
-            raise BadRequestError(field, f"there is no such parameter; there are {', '.join(_FIELDS)}")
-        if field in given:
-            raise BadRequestError(field, "is given more than once")
-        given[field] = value
-    return time_range(given.get("from"), given.get("to"), now), _limit(given)
+    asked = given(parameters, _FIELDS)
+    times = time_range(asked.get("from"), asked.get("to"), now)
+    return times, whole("limit", asked.get("limit", str(DEFAULT_LIMIT)), MAX_LIMIT)
 
 
-def _limit(given: Mapping[str, str]) -> int:
-    text = given.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT):
-        raise BadRequestError("limit", f"{text!r} is no whole number from 1 to {MAX_LIMIT}")
-    return int(text)
-
-
-def _time(field: str, text: str) -> int:
-    try:
-        moment = from_rfc3339(text)
-        to_rfc3339(moment)
-    except ValueError as e:
-        hint = " (in a URL, `+` is written `%2B`)" if " " in text else ""
-        raise BadRequestError(field, f"{e}{hint}") from e
-    return moment
+def _in_calendar(text: str) -> int:
+    time = from_rfc3339(text)
+    to_rfc3339(time)
+    return time

@@ -11,7 +11,8 @@ import psycopg
 from aiohttp import web
 
 from consumers.link_queries import closed_windows
-from consumers.link_requests import BadRequestError, parse
+from consumers.link_requests import parse
+from consumers.parameters import BadRequestError
 from infra import log
 from infra.errors import PostgresUnavailableError
 from schemas.times import to_rfc3339

@@ -20,7 +20,7 @@ from consumers.analytics_requests import (
     tenant_of,
 )
 from consumers.analytics_rows import Scope
-from consumers.link_requests import BadRequestError
+from consumers.parameters import BadRequestError
 
 TODAY = dt.date(2026, 1, 31)
 moments = st.datetimes(timezones=st.just(dt.UTC))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.link_requests import DEFAULT_LIMIT, HOUR, MAX_LIMIT, BadRequestError, Range, parse, time_range
+from consumers.link_requests import DEFAULT_LIMIT, HOUR, MAX_LIMIT, Range, parse, time_range
+from consumers.parameters import BadRequestError
 from schemas.times import from_rfc3339
 
 NOW = from_rfc3339("2026-01-31T12:00:00Z")

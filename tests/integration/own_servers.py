@@ -22,6 +22,11 @@ class OwnServer:
         self._process = self._server.spawn()
         self._server.wait_ready(self._process)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it does not run: it was ended, or ended by itself."""
+        return self._process is None or self._process.poll() is not None
+
     def kill(self) -> None:
         """kill -9."""
         self._end(signal.SIGKILL)

@@ -1,0 +1,129 @@
+"""The sink of tenants' events while Postgres's disk is really full: it waits, says why, and every row lands once."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from command import started
+from infra.config import Config
+from infra.errors import DiskFullError, StartError
+from infra.ports import free_ports
+from infra.servers.postgres import PostgresServer
+from infra.space import MIB
+from own_servers import OwnServer, own
+from tenant_probe import DAY_MS, NOON, RUN, TenantProbe, event
+
+#: A new Postgres wants 128 MiB to start, and takes 60 of them with its first segments of write-ahead log.
+_DISK = 256 * MIB
+#: Less than a segment of write-ahead log, and less than the rows that come.
+_LEFT = 3 * MIB
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A filesystem in memory, of `_DISK` bytes. Fails where the machine does not let it be mounted."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    if done.returncode:
+        pytest.fail(f"a disk that can be filled needs the right to mount one (root, CAP_SYS_ADMIN): {done.stderr}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, timeout=10, check=True)
+
+
+def fill_up(disk: Path) -> Path:
+    """A file that leaves only `_LEFT` bytes of the disk."""
+    filler = disk / "filler"
+    room = os.statvfs(disk)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - _LEFT)
+    return filler
+
+
+def large_events(chance: random.Random, count: int) -> list[bytes]:
+    """Events of about a kilobyte each that no compression makes smaller."""
+    events = []
+    for _ in range(count):
+        payload = ",".join(f'"k{n}":{chance.randrange(2**62)}' for n in range(10, 60))
+        events.append(
+            event(
+                chance.randrange(1, 9), NOON + chance.randrange(3 * DAY_MS), chance.randrange(10**7), f"{{{payload}}}"
+            )
+        )
+    return events
+
+
+def new_segment(config: Config) -> None:
+    """Has Postgres begin another segment, of 16 MiB, of its write-ahead log."""
+    with psycopg.connect(config.dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_switch_wal()")
+        connection.execute("SELECT pg_logical_emit_message(true, 'test', 'x')")
+
+
+def log_is_full(config: Config) -> bool:
+    """Asks for segments until Postgres ends all sessions, for there is no room for one."""
+    try:
+        while True:
+            new_segment(config)
+    except psycopg.OperationalError:
+        return True
+
+
+def serves_again(config: Config, server: OwnServer) -> bool:
+    """Whether it answers; started again where it has ended, as its keeper does."""
+    try:
+        if server.ended:
+            server.start()
+        psycopg.connect(config.dsn).close()
+    except (StartError, psycopg.OperationalError):
+        return False
+    return True
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_is_waited_for_and_said_and_every_row_lands_once(
+    environ: dict[str, str], config: Config, tmp_path: Path
+) -> None:
+    [port] = free_ports(1)
+    with small_disk(tmp_path / "disk") as disk:
+        embedded = replace(config, home=disk / "home", postgres=None, postgres_port=port)
+        settings = replace(config, postgres=embedded.dsn)
+        with own(PostgresServer(embedded)) as server:
+            probe, chance = TenantProbe(settings, range(1, 9)), random.Random(15)
+            events = large_events(chance, 500)
+            with started(environ | {"WEIR_POSTGRES": embedded.dsn}, *RUN) as sink:
+                probe.write(events)
+                sink.wait_for(lambda: probe.count() == len(events))
+
+                new_segment(settings)  # rows are to be what finds no room first, and not their log
+                filler = fill_up(disk)
+                probe.write(more := large_events(chance, 12_000))
+                sink.wait_for(lambda: probe.state() == "waiting" and "No space left on device" in probe.error())
+                assert probe.error().startswith("Postgres cannot do it now: could not ")
+                assert probe.count() < len(events) + len(more)
+                probe.check_days()
+
+                # Its own recovery finds no room either, and it gives up.
+                sink.wait_for(lambda: log_is_full(settings) and server.ended)
+                sink.wait_for(lambda: probe.state() == "waiting" and "Postgres does not answer: " in probe.error())
+                assert sink.process.poll() is None
+                with pytest.raises(DiskFullError, match=r"no space left on the disk .*; make room"):
+                    server.start()
+
+                filler.unlink()
+                sink.wait_for(lambda: serves_again(settings, server))
+                sink.wait_for(lambda: probe.count() == len(events) + len(more))
+                sink.wait_for(lambda: probe.state() == "running")
+            probe.check([*events, *more])
+            assert probe.dead_letters() == []

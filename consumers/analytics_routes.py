@@ -7,13 +7,13 @@ import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
 from consumers.analytics_days import DailyQuery
 from consumers.analytics_downloads import written
-from consumers.analytics_events import EventQuery
 from consumers.analytics_repository import AnalyticsRepository, UnknownTenantError
 from consumers.analytics_requests import (
     Format,
@@ -27,7 +27,7 @@ from consumers.analytics_requests import (
     parse_tenant_daily,
     tenant_of,
 )
-from consumers.analytics_rows import Daily, DailyPage, Event, EventPage, Scope, Summary
+from consumers.analytics_rows import Daily, DailyPage, Event, Page, Scope, Summary
 from consumers.parameters import BadRequestError
 from infra import log
 from infra.errors import ArchiveUnavailableError, PostgresUnavailableError, RetryableError
@@ -41,6 +41,9 @@ WRITE_S = 30.0
 _SLICE, _DOWNLOAD_BYTES = 1 << 18, 2 << 20
 
 _log = log.get(__name__)
+
+R = TypeVar("R")
+P = TypeVar("P")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -76,7 +79,7 @@ class AnalyticsApi:
         ask = self._repository.daily
         if form is Format.JSON:
             return _days(request, wanted, await ask(Scope.all(), wanted))
-        pages = _all_days(lambda query: ask(Scope.all(), query, keep=False), wanted)
+        pages = _all(lambda after: ask(Scope.all(), replace(wanted, after=after), keep=False))
         return await self._download(request, "daily", pages, Daily, form)
 
     async def _tenant_daily(self, request: web.Request) -> web.StreamResponse:
@@ -85,7 +88,7 @@ class AnalyticsApi:
         ask = self._repository.tenant_daily
         if form is Format.JSON:
             return _days(request, wanted, await ask(Scope.of(tenant), tenant, wanted))
-        pages = _all_days(lambda query: ask(Scope.of(tenant), tenant, query), wanted)
+        pages = _all(lambda after: ask(Scope.of(tenant), tenant, replace(wanted, after=after)))
         return await self._download(request, f"daily-{tenant}", pages, Daily, form)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -97,9 +100,8 @@ class AnalyticsApi:
             rest = None if page.next is None else event_cursor(page.next)
             times = {"from": moment_text(wanted.start), "to": moment_text(wanted.end)}
             return _linked(request, {"events": [_event(row) for row in page.rows]}, rest, times)
-        pages = _all_events(
-            lambda query: ask(Scope.of(tenant), tenant, query), replace(wanted, max_bytes=_DOWNLOAD_BYTES)
-        )
+        part = replace(wanted, max_bytes=_DOWNLOAD_BYTES)
+        pages = _all(lambda after: ask(Scope.of(tenant), tenant, replace(part, after=after)))
         return await self._download(request, f"events-{tenant}", pages, Event, form)
 
     async def _summary(self, request: web.Request) -> web.StreamResponse:
@@ -180,26 +182,13 @@ def _answering(handler: Handler) -> Handler:
     return answer
 
 
-async def _all_days(
-    ask: Callable[[DailyQuery], Awaitable[DailyPage]], wanted: DailyQuery
-) -> AsyncIterator[Sequence[Daily]]:
-    while True:
-        page = await ask(wanted)
+async def _all(ask: Callable[[P | None], Awaitable[Page[R, P]]]) -> AsyncIterator[Sequence[R]]:
+    """The rows of page after page; `ask` is given where the one before has ended, for the first None."""
+    page = await ask(None)
+    yield page.rows
+    while page.next is not None:
+        page = await ask(page.next)
         yield page.rows
-        if page.next is None:
-            return
-        wanted = replace(wanted, after=page.next)
-
-
-async def _all_events(
-    ask: Callable[[EventQuery], Awaitable[EventPage]], wanted: EventQuery
-) -> AsyncIterator[Sequence[Event]]:
-    while True:
-        page = await ask(wanted)
-        yield page.rows
-        if page.next is None:
-            return
-        wanted = replace(wanted, after=page.next)
 
 
 async def _one(row: msgspec.Struct) -> AsyncIterator[Sequence[msgspec.Struct]]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import psycopg
@@ -21,6 +21,9 @@ from schemas.tenants import MAX_TENANT
 DayRow = Sequence[Any]
 #: Rows that are fetched, and whose sketches are read, at a time.
 _PIECE = 1_000
+
+R = TypeVar("R")
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,17 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True)
-class DailyPage:
-    """Rows of days, newest first; `next` is after which (day, tenant) the rest begins, None where there is none."""
+class Page(Generic[R, P]):
+    """Rows in their order; `next` is the place after which the rest begins, None where there is none."""
 
-    rows: list[Daily]
-    next: tuple[dt.date, int] | None
+    rows: list[R]
+    next: P | None
 
 
-@dataclass(frozen=True)
-class EventPage:
-    """Events in order of time; `next` is after which (time, id) the rest begins, None where there is none."""
-
-    rows: list[Event]
-    next: tuple[dt.datetime, int] | None
+#: Days, newest first: the place is a day and tenant.
+DailyPage = Page[Daily, tuple[dt.date, int]]
+#: Events in order of time: the place is a time and id.
+EventPage = Page[Event, tuple[dt.datetime, int]]
 
 
 async def pieces(

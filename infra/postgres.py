@@ -6,6 +6,7 @@ All tables are named without a schema: they live where the address's `search_pat
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from infra.errors import ConfigError, DataRefusedError, PostgresUnavailableError
 
 #: What weir reads as text, of times and numbers, is in these forms, whatever the server, database or user is set to.
 _FORMS = {"TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres", "extra_float_digits": "1"}
+#: What libpq reads of the environment and sends after all that an address says: nothing in that could outdo it.
+_SENT_LAST = ("PGDATESTYLE", "PGTZ", "PGGEQO")
 #: Any number will do, as long as every weir asks for the same one.
 _MIGRATION_LOCK = 0x77656972
 #: libpq's: seconds to connect, seconds of silence before the connection is probed, milliseconds without an answer
@@ -49,15 +52,18 @@ _log = log.get(__name__)
 def conninfo(config: Config, application: str, settings: Mapping[str, str] | None = None) -> str:
     """The connection string: the configured address, weir's timeouts, and `settings` of the server for this session.
 
-    `application` is the name that the server lists the connection under. Raises ConfigError for an address that is
+    `application` is the name that the server lists the connection under. What the environment says to libpq of forms,
+    encoding and options is not heard, so that weir reads what it expects. Raises ConfigError for an address that is
     none.
     """
+    for name in _SENT_LAST:
+        os.environ.pop(name, None)
     try:
         given = conninfo_to_dict(config.dsn)
     except psycopg.ProgrammingError as e:  # its text may hold the password
         raise ConfigError("WEIR_POSTGRES must be postgresql://user:password@host:port/database") from e
     ours = " ".join(f"-c {name}={value}" for name, value in {**_FORMS, **(settings or {})}.items())
-    merged: dict[str, object] = {**_TIMEOUTS, **given, "application_name": application}
+    merged: dict[str, object] = {**_TIMEOUTS, **given, "client_encoding": "UTF8", "application_name": application}
     merged["options"] = f"{given.get('options') or ''} {ours}".strip()
     return make_conninfo("", **{name: str(value) for name, value in merged.items()})
 

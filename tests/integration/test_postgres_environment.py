@@ -1,0 +1,116 @@
+"""The variables that libpq reads by itself: what is set for other programs changes nothing of weir's answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from command import started, weir
+from infra import postgres
+from infra.config import Config
+from link_records import Job, cell, closed
+from link_store_probe import Probe, expected, until
+from schemas.times import from_rfc3339, to_rfc3339
+from tenant_probe import RUN, TenantProbe, event
+
+#: None is as weir wants it.
+FOREIGN = {
+    "PGDATESTYLE": "German, DMY",
+    "PGTZ": "Asia/Tokyo",
+    "PGCLIENTENCODING": "LATIN1",
+    "PGOPTIONS": "-c statement_timeout=1 -c search_path=pg_catalog -c IntervalStyle=iso_8601 -c extra_float_digits=-5",
+    "PGAPPNAME": "another",
+}
+#: The last quarter of an hour of a month, by the clock of UTC.
+LATE = from_rfc3339("2023-01-31T23:45:00Z")
+EVENTS = [event(1, LATE + n * 600_000, 1000 + n, f'{{"ключ {n}":{n}}}') for n in range(4)]
+COUNTS = [cell(0, "ä", "日本", 2, final=True)]
+
+
+@contextmanager
+def api(environ: dict[str, str]) -> Iterator[None]:
+    """Serves the questions of the block."""
+    with started(environ, "run", "api") as running:
+        until(lambda: asked(environ, "/health"))
+        yield
+        assert running.interrupt() == 0
+
+
+def asked(environ: dict[str, str], path: str) -> bytes:
+    """What the API answers; nothing where it does not listen yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(environ["WEIR_API_PORT"]), timeout=30)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+        assert response.status == 200, body
+        return body
+    except ConnectionRefusedError:
+        return b""
+    finally:
+        connection.close()
+
+
+def answers(environ: dict[str, str]) -> list[bytes]:
+    """What the API says of everything that is stored."""
+    with api(environ):
+        return [
+            asked(environ, "/analytics/daily?from=2023-01-01&to=2023-03-01"),
+            asked(environ, "/analytics/tenants/1/events?from=2023-01-01T00:00:00Z&to=2023-03-01T00:00:00Z"),
+            asked(environ, "/links?from=2026-01-31T00:00:00Z&to=2026-02-01T00:00:00Z"),
+        ]
+
+
+def said(environ: dict[str, str], *arguments: str) -> str:
+    """What a command writes to its output."""
+    done = weir(environ, *arguments)
+    assert done.returncode == 0, done
+    return done.stdout.decode()
+
+
+def test_what_is_stored_and_answered_is_the_same_whatever_libpq_is_told(
+    environ: dict[str, str], config: Config, tmp_path: Path
+) -> None:
+    foreign = environ | FOREIGN
+    said(foreign, "migrate")
+    said(foreign, "tenants", "add", "1", "--plan", "free", "--name", "株式会社 Übung")
+    probe, links = TenantProbe(config), Probe(config)
+    Job(config).write((0, COUNTS[0]), *((n, closed(0, n, int(n == 0), 4)) for n in range(4)))
+    probe.write(EVENTS)
+    with started(foreign, *RUN), started(foreign, "run", "link-store"):
+        until(lambda: probe.offsets() == len(EVENTS))
+        until(lambda: links.rows() == expected(COUNTS))
+        until(lambda: links.ask("SELECT count(*) FROM link_windows") == [(4,)])
+    probe.check(EVENTS)
+    assert said(foreign, "tenants", "list") == "1\tfree\t株式会社 Übung\n"
+    times = "--from", "2026-01-31T00:00:00Z", "--to", "2026-02-01T00:00:00Z"
+    assert said(foreign, "links", *times) == "2026-01-31T12:00:00Z\tä\t日本\t2\n"
+
+    before = answers(environ)
+    assert b"2023-02-01T00:15:00Z" in before[1]
+    moved = said(foreign, "archive", "--older-than", "1y", "--to", f"file://{tmp_path}/cold", "--yes")
+    assert moved.count(": 2 rows in 1 files") == 2
+    found = [json.loads(line) for line in said(foreign, "archive", "query", "--tenant", "1").splitlines()]
+    assert [row["created_at"] for row in found] == [to_rfc3339(LATE + n * 600_000) for n in range(4)]
+    assert [json.loads(row["payload"]) for row in found] == [{f"ключ {n}": n} for n in range(4)]
+    assert answers(foreign) == before
+
+
+def test_a_session_is_as_weir_wants_it(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in FOREIGN.items():
+        monkeypatch.setenv(name, value)
+    with postgres.connect(config, "test", {"lock_timeout": "3s"}) as connection:
+        names = ("DateStyle", "TimeZone", "client_encoding", "IntervalStyle", "extra_float_digits", "statement_timeout")
+        found = [shown(connection, name) for name in (*names, "application_name", "lock_timeout")]
+    assert found == ["ISO, MDY", "UTC", "UTF8", "postgres", "1", "0", "test", "3s"]
+
+
+def shown(connection: psycopg.Connection, setting: str) -> object:
+    row = connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
+    return row and row[0]

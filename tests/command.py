@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -27,6 +29,18 @@ def weir(environ: dict[str, str], *arguments: str, stdin: bytes = b"") -> subpro
 def json_lines(output: bytes) -> list[Any]:
     """Every line of the output, decoded."""
     return [json.loads(line) for line in output.splitlines()]
+
+
+def at_a_terminal(environ: dict[str, str], answer: bytes, *arguments: str) -> int:
+    """The exit code of a command whose question is answered with that."""
+    master, slave = pty.openpty()
+    try:
+        with subprocess.Popen([*COMMAND, *arguments], env=environ, stdin=slave, stderr=slave) as process:
+            os.write(master, answer)
+            return process.wait(PATIENCE_S)
+    finally:
+        os.close(slave)
+        os.close(master)
 
 
 class Running:
@@ -58,6 +72,13 @@ class Running:
         """Ctrl-C, and the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.end()
+
+    def terminated(self) -> float:
+        """Seconds that it took to end after SIGTERM, in order."""
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(20) == 0, self.err
+        return time.monotonic() - begun
 
     def end(self) -> int:
         """Waits for the end; the exit code."""

@@ -12,6 +12,7 @@ from infra import kafka as clients
 from infra.config import Config
 from infra.ports import free_ports
 from infra.servers.kafka import KafkaServer
+from monitoring_service import TOPICS
 from own_servers import OwnServer, own
 from schemas.topics import BROADCAST
 
@@ -31,3 +32,10 @@ def sender(config: Config) -> Sender:
     """Writes broadcast messages as the listener does."""
     clients.ensure_topics(config, (BROADCAST,))
     return Sender(config)
+
+
+@pytest.fixture
+def monitored(config: Config) -> Config:
+    """The configuration, with the topics that the view of clients is made of."""
+    clients.ensure_topics(config, TOPICS)
+    return config

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -75,14 +73,6 @@ def metrics(environ: dict[str, str], config: Config) -> Iterator[tuple[Api, Runn
 @pytest.fixture
 def job(config: Config) -> Job:
     return Job(config)
-
-
-def ended(service: Running) -> float:
-    """Seconds that the service took to end after SIGTERM, in order."""
-    begun = time.monotonic()
-    service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(20) == 0, service.err
-    return time.monotonic() - begun
 
 
 def test_the_last_minutes_are_merged_by_type_and_follow_every_revision(
@@ -253,7 +243,7 @@ def test_kafka_away_is_told_and_what_is_known_is_answered(
         Job(settings).write(cell(now - 5, "login", [(1.0, "a"), (2.0, "b")]))
         until(lambda: api.get("/health").status == 200 and api.counts() == {"login": 2})
         server.stop()
-        assert ended(service) < 5
+        assert service.terminated() < 5
 
 
 def test_it_ends_within_five_seconds_while_it_is_asked_all_the_time(
@@ -275,7 +265,7 @@ def test_it_ends_within_five_seconds_while_it_is_asked_all_the_time(
         for thread in asking:
             thread.start()
         until(lambda: api.get("/health").body["aggregates"]["ready"] == 3)
-        assert ended(service) < 5
+        assert service.terminated() < 5
         stop.set()
         for thread in asking:
             thread.join(10)

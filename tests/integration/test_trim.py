@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
 from itertools import count
 from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
 
-from command import COMMAND, PATIENCE_S, started, weir
+from command import at_a_terminal, started, weir
 from infra import kafka
 from infra.cli.trim_holds import holds
 from infra.config import Config
@@ -82,18 +79,6 @@ def test_what_is_deleted_is_shown_and_asked_about(environ: dict[str, str], lette
     for answer, left in ((b"n\n", [0, 1, 2, 3, 4, 5]), (b"y\n", [4, 5])):
         assert at_a_terminal(environ, answer, "trim", "dead-letters", "--keep", "2") == (answer == b"n\n")
         assert offsets(letters, DEAD_LETTERS) == left
-
-
-def at_a_terminal(environ: dict[str, str], answer: bytes, *arguments: str) -> int:
-    """The exit code of a command whose question is answered with that."""
-    master, slave = pty.openpty()
-    try:
-        with subprocess.Popen([*COMMAND, *arguments], env=environ, stdin=slave, stderr=slave) as process:
-            os.write(master, answer)
-            return process.wait(PATIENCE_S)
-    finally:
-        os.close(slave)
-        os.close(master)
 
 
 @pytest.mark.parametrize(

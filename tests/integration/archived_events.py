@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from psycopg import sql
 from consumers.archive_manifest import ArchivedFile, complete_files, parts
 from consumers.archive_months import following, partition
 from consumers.archive_places import Place
+from consumers.archive_run import Archiver
 from infra.config import Config
 from infra.postgres import connect, migrate
 
@@ -89,6 +91,26 @@ def events_of(config: Config) -> Iterator[Events]:
         yield made
     finally:
         made.connection.close()
+
+
+def move(config: Config, folder: Path, *months: dt.date) -> None:
+    """As `weir archive` does it, in this process."""
+    with Archiver(config, f"file://{folder}") as archiver:
+        for month in months:
+            archiver.archive(month)
+
+
+class Moving(threading.Thread):
+    """The same in a thread of its own."""
+
+    def __init__(self, config: Config, folder: Path, *months: dt.date) -> None:
+        super().__init__(target=move, args=(config, folder, *months))
+
+    def looks(self) -> Iterator[None]:
+        """Look at what there is while it goes on, and once after its end."""
+        while self.is_alive():
+            yield
+        yield
 
 
 def lying_in(folder: Path) -> set[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from datasketches import kll_floats_sketch
 from psycopg import sql
 
-from consumers.analytics_rows import Daily
+from consumers.analytics_events import EventQuery
+from consumers.analytics_repository import AnalyticsRepository
+from consumers.analytics_rows import Daily, Event, Scope
 from infra import postgres
 from infra.config import Config
 
@@ -108,6 +110,16 @@ class Tables:
 def shown(rows: Sequence[Daily]) -> list[tuple[int, dt.date, int]]:
     """What `Tables.expected` says of them."""
     return [(row.tenant_id, row.day, row.events) for row in rows]
+
+
+async def every_event(repository: AnalyticsRepository, tenant: int, wanted: EventQuery) -> list[Event]:
+    """A tenant's events, page after page."""
+    page = await repository.events(Scope.of(tenant), tenant, wanted)
+    found = list(page.rows)
+    while page.next is not None:
+        page = await repository.events(Scope.of(tenant), tenant, replace(wanted, after=page.next))
+        found += page.rows
+    return found
 
 
 def _row(tenant: int, day: dt.date, times: list[int]) -> tuple[object, ...]:

@@ -12,27 +12,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from archived_events import FEBRUARY, JANUARY, events_of
+from archived_events import FEBRUARY, JANUARY, Moving, events_of
 from command import PATIENCE_S
 from consumers.analytics_events import EventQuery, Part
 from consumers.analytics_repository import ARCHIVE_READS, AnalyticsRepository
-from consumers.analytics_rows import Event, Scope
+from consumers.analytics_rows import Scope
 from consumers.archive_reader import ArchiveReader
 from consumers.archive_run import Archiver
 from infra.config import Config
 from infra.errors import ArchiveUnavailableError
+from tenant_rows import every_event
 
 TIMES = EventQuery(dt.datetime(2022, 1, 1, tzinfo=dt.UTC), dt.datetime(2024, 1, 1, tzinfo=dt.UTC), 97)
-
-
-async def pages(repository: AnalyticsRepository, wanted: EventQuery) -> list[Event]:
-    found: list[Event] = []
-    while True:
-        page = await repository.events(Scope.of(2), 2, wanted)
-        found += page.rows
-        if page.next is None:
-            return found
-        wanted = replace(wanted, after=page.next)
 
 
 def test_pages_have_every_event_once_while_months_are_archived(config: Config, tmp_path: Path) -> None:
@@ -40,41 +31,29 @@ def test_pages_have_every_event_once_while_months_are_archived(config: Config, t
         events.connection.execute("INSERT INTO tenants (id, plan) VALUES (2, 'free')")
         for month in (JANUARY, FEBRUARY):
             events.fill(month, rows=1500)
-        done = threading.Event()
-
-        def work() -> None:
-            try:
-                with Archiver(config, f"file://{tmp_path}/cold") as archiver:
-                    for month in (JANUARY, FEBRUARY):
-                        archiver.archive(month)
-            finally:
-                done.set()
+        moving = Moving(config, tmp_path / "cold", JANUARY, FEBRUARY)
 
         async def asked() -> None:
             reader = ArchiveReader(config)
             repository = AnalyticsRepository(config, archive=reader)
             await repository.open()
             try:
-                before = await pages(repository, TIMES)
+                before = await every_event(repository, 2, TIMES)
                 typed = [event for event in before if event.event_type == "type-3"]
-                worker.start()
-                while True:
-                    last = done.is_set()
-                    assert await pages(repository, TIMES) == before
-                    if last:
-                        break
-                assert await pages(repository, replace(TIMES, event_type="type-3")) == typed
+                moving.start()
+                for _ in moving.looks():
+                    assert await every_event(repository, 2, TIMES) == before
+                assert await every_event(repository, 2, replace(TIMES, event_type="type-3")) == typed
                 for path in (tmp_path / "cold").rglob("*.parquet"):
                     path.unlink()
                 with pytest.raises(ArchiveUnavailableError):
-                    await pages(repository, TIMES)
+                    await every_event(repository, 2, TIMES)
             finally:
                 await repository.close()
                 reader.close()
 
-        worker = threading.Thread(target=work)
         asyncio.run(asked())
-        worker.join(PATIENCE_S)
+        moving.join(PATIENCE_S)
         assert events.partitions() == set()
 
 
@@ -98,9 +77,9 @@ def test_a_page_out_of_the_archive_is_cut_by_its_bytes(config: Config, tmp_path:
                 size = sum(len(bytes(event.payload or b"")) for event in first.rows)
                 assert 100_000 < size < 120_000
                 assert first.next is not None
-                whole = await pages(repository, wanted)
+                whole = await every_event(repository, 2, wanted)
                 assert len({event.id for event in whole}) == len(whole) == 200
-                assert whole == await pages(repository, replace(wanted, max_bytes=1 << 30))
+                assert whole == await every_event(repository, 2, replace(wanted, max_bytes=1 << 30))
             finally:
                 await repository.close()
                 reader.close()

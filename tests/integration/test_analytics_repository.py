@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from consumers.analytics_days import DailyQuery
 from consumers.analytics_events import Archive, EventQuery, EventRow, Part
 from consumers.analytics_repository import AnalyticsRepository, UnknownTenantError
-from consumers.analytics_rows import Daily, Event, Scope
+from consumers.analytics_rows import Daily, Scope
 from consumers.sql import query
 from infra import postgres
 from infra.config import Config
 from infra.errors import PostgresUnavailableError
 from schemas.errors import WeirError
-from tenant_rows import DAYS, FIRST, LAST, Made, Tables, shown
+from tenant_rows import DAYS, FIRST, LAST, Made, Tables, every_event, shown
 
 T = TypeVar("T")
 EVERY = DailyQuery(None, FIRST, LAST, 1_000)
@@ -105,17 +105,8 @@ def test_events_come_in_order_of_time_and_of_their_ids(config: Config, tables: T
     assert [(e.created_at, e.id) for e in whole] == sorted((e.created_at, e.id) for e in whole)
     assert sorted(bytes(e.payload or b"") for e in whole) == sorted(b'{"n": %d}' % n for n in range(60))
 
-    async def pages(repository: AnalyticsRepository, wanted: EventQuery) -> list[Event]:
-        found: list[Event] = []
-        while True:
-            page = await repository.events(Scope.of(5), 5, wanted)
-            found += page.rows
-            if page.next is None:
-                return found
-            wanted = replace(wanted, after=page.next)
-
     for limit in (1, 7, 60):
-        assert ask(config, lambda r: pages(r, replace(ALL_TIME, limit=limit))) == whole  # noqa: B023
+        assert ask(config, lambda r: every_event(r, 5, replace(ALL_TIME, limit=limit))) == whole  # noqa: B023
     typed = ask(config, lambda r: r.events(Scope.of(5), 5, replace(ALL_TIME, event_type="b"))).rows
     assert typed == [event for event in whole if event.event_type == "b"]
     start, end = whole[10].created_at, whole[40].created_at
@@ -169,18 +160,8 @@ def test_archived_events_come_in_their_place_and_those_in_both_once(config: Conf
     tables.execute(f"DELETE FROM events WHERE id IN ({','.join(str(row[2]) for row in rows[::3])}) RETURNING id")
     archive = Archived([row for n, row in enumerate(rows) if n % 3 == 0 or n % 5 == 0])
 
-    async def pages(repository: AnalyticsRepository, limit: int) -> list[Event]:
-        found: list[Event] = []
-        wanted = replace(ALL_TIME, limit=limit)
-        while True:
-            page = await repository.events(Scope.of(5), 5, wanted)
-            found += page.rows
-            if page.next is None:
-                return found
-            wanted = replace(wanted, after=page.next)
-
     for limit in (1, 7, 1_000):
-        assert ask(config, lambda r: pages(r, limit), archive) == whole  # noqa: B023
+        assert ask(config, lambda r: every_event(r, 5, replace(ALL_TIME, limit=limit)), archive) == whole  # noqa: B023
 
 
 def test_who_is_not_in_the_scope_is_unknown(config: Config, tables: Tables) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
-import os
-import pty
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from archived_events import FEBRUARY, JANUARY, Events, events_of, lying_in, named_in
-from command import COMMAND, PATIENCE_S, json_lines, weir
+from archived_events import FEBRUARY, JANUARY, Events, Moving, events_of, lying_in, move, named_in
+from command import PATIENCE_S, at_a_terminal, json_lines, weir
 from consumers.archive_months import partition, start
 from consumers.archive_reader import ArchiveReader
 from consumers.archive_run import STEPS, ArchiveBusyError, Archiver
@@ -35,13 +32,6 @@ def events(config: Config) -> Iterator[Events]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cold storage"
-
-
-def move(config: Config, folder: Path, *months: dt.date) -> None:
-    """As `weir archive` does it, in this process."""
-    with Archiver(config, f"file://{folder}") as archiver:
-        for month in months:
-            archiver.archive(month)
 
 
 def archive(environ: dict[str, str], folder: Path, *more: str) -> subprocess.CompletedProcess[bytes]:
@@ -200,31 +190,18 @@ def test_a_reader_sees_every_event_once_at_every_moment(config: Config, events: 
     events.fill(JANUARY)
     events.fill(FEBRUARY)
     ids = sorted(row[2] for row in events.in_postgres() if row[0] == 2)
-    done = threading.Event()
     seen: list[list[int]] = []
-
-    def work() -> None:
-        try:
-            with Archiver(config, f"file://{folder}") as archiver:
-                for month in (JANUARY, FEBRUARY):
-                    archiver.archive(month)
-        finally:
-            done.set()
-
     reader = ArchiveReader(config)
-    worker = threading.Thread(target=work)
-    worker.start()
+    moving = Moving(config, folder, JANUARY, FEBRUARY)
+    moving.start()
     try:
-        while True:
-            last = done.is_set()
+        for _ in moving.looks():
             with events.connection.transaction():
                 stored = events.connection.execute("SELECT id FROM events WHERE tenant_id = 2").fetchall()
                 cold = reader.events(2, 0, MARCH_MS, 10_000)
             seen.append(sorted([row[0] for row in stored] + [row[2] for row in cold]))
-            if last:
-                break
     finally:
-        worker.join(PATIENCE_S)
+        moving.join(PATIENCE_S)
         reader.close()
     assert all(found == ids for found in seen)
     assert events.partitions() == set()
@@ -275,18 +252,6 @@ def test_what_is_moved_is_shown_and_asked_about(environ: dict[str, str], events:
     for answer, left in ((b"n\n", 3000), (b"y\n", 0)):
         assert at_a_terminal(environ, answer, *arguments) == (answer == b"n\n")
         assert sum(events.in_postgres().values()) == left
-
-
-def at_a_terminal(environ: dict[str, str], answer: bytes, *arguments: str) -> int:
-    """The exit code of a command whose question is answered with that."""
-    master, slave = pty.openpty()
-    try:
-        with subprocess.Popen([*COMMAND, *arguments], env=environ, stdin=slave, stderr=slave) as process:
-            os.write(master, answer)
-            return process.wait(PATIENCE_S)
-    finally:
-        os.close(slave)
-        os.close(master)
 
 
 def test_a_partition_that_is_not_one_month_is_named_and_left(

@@ -82,6 +82,14 @@ class Place:
                 self.filesystem.delete_dir(self._root)
         return len(files)
 
+    def reach(self) -> None:
+        """Asks for the bucket, or the folder, as a whole: where that cannot be had, no file in it can."""
+        whole = self._root if self._local else self._root.partition("/")[0]
+        with self._translated("reached"):
+            found = self.filesystem.get_file_info(whole)
+        if found.type != pafs.FileType.Directory:
+            raise ArchiveUnavailableError(f"{self.url} cannot be reached: there is no {whole}")
+
     @contextmanager
     def _translated(self, done: str) -> Iterator[None]:
         try:

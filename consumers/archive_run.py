@@ -128,6 +128,10 @@ class Archiver:
                     raise
                 time.sleep(1.0)
 
+    def reach(self) -> None:
+        """After a month that failed: raises ArchiveUnavailableError where the archive is away, so every month would."""
+        Place(self._place).reach()
+
     def due(self, before: dt.datetime) -> tuple[list[Month], list[str]]:
         """The months in Postgres that ended by then, oldest first; and the partitions that did, and are not one month
         each: why these cannot be archived.

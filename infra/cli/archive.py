@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from consumers.archive_run import Month
+    from consumers.archive_run import Archiver, Month
     from consumers.archive_sql import Answer
 
 #: As with SIGKILL, where a test wants it.
@@ -64,7 +64,8 @@ def archive(
 
     A month is written, read back and compared with what Postgres gave, recorded, and only then dropped from Postgres.
     Where a month cannot be archived, it stays in Postgres, and the others are archived; the exit code is 1 then.
-    What is interrupted is completed by running it again. What comes per tenant and day stays in Postgres.
+    Where the archive is away as a whole, the run ends there. What is interrupted is completed by running it again.
+    What comes per tenant and day stays in Postgres.
     """
     if context.invoked_subcommand is not None:
         return
@@ -74,7 +75,6 @@ def archive(
     from consumers.archive_run import Archiver
     from infra import log
     from infra.config import load
-    from infra.errors import ConfigError
     from infra.postgres import migrate
     from schemas.errors import WeirError
 
@@ -96,22 +96,43 @@ def archive(
             raise typer.Exit(1)
         for reason in others:
             print(f"weir: {reason}", file=sys.stderr)
-        failed = len(others)
-        for month in months:
-            try:
-                done = archiver.archive(month.month)
-            except ConfigError:  # would be every month's
-                raise
-            except WeirError as e:
-                print(f"weir: {month.partition} is not archived: {e}", file=sys.stderr)
-                failed += 1
-                archiver.go_on()
-                continue
-            print(f"{month.partition}: {done.rows:,} rows in {done.files:,} files, {done.bytes:,} bytes", flush=True)
-        if failed:
+        done = _archived(archiver, months)
+        if others or len(done) < len(months):
             raise typer.Exit(1)
         if not months:
             print(f"no month of events ended before {before:%Y-%m-%d}")
+
+
+def _archived(archiver: Archiver, months: Sequence[Month]) -> list[str]:
+    """Archives one month after the other, and gives the partitions that went.
+
+    Raises ArchiveUnavailableError where the archive is away: every other month would wait as long for the same.
+    """
+    from infra.errors import ArchiveUnavailableError, ConfigError
+    from schemas.errors import WeirError
+
+    gone: list[str] = []
+    for month in months:
+        try:
+            done = archiver.archive(month.month)
+        except ConfigError:  # would be every month's
+            raise
+        except WeirError as e:
+            error = f"{month.partition} is not archived: {e}"
+            if isinstance(e, ArchiveUnavailableError):
+                try:
+                    archiver.reach()
+                except ArchiveUnavailableError as away:
+                    raise ArchiveUnavailableError(
+                        f"{error}; no month after it was tried. Archived: {', '.join(gone) or 'none'}. The others stay "
+                        "in Postgres: run it again once the archive is there"
+                    ) from away
+            print(f"weir: {error}", file=sys.stderr)
+            archiver.go_on()
+            continue
+        gone.append(month.partition)
+        print(f"{month.partition}: {done.rows:,} rows in {done.files:,} files, {done.bytes:,} bytes", flush=True)
+    return gone
 
 
 def _crash_at(step: str | None) -> Callable[[str], object]:

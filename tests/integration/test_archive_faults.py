@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
-import threading
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow.fs import FileSelector
 
 from archived_events import FEBRUARY, JANUARY, Events, events_of, lying_in, named_in
@@ -27,6 +21,7 @@ from infra.config import Config
 from infra.errors import ArchiveDamagedError, ArchiveUnavailableError, PostgresUnavailableError, WeirError
 from infra.ports import free_ports
 from infra.servers.postgres import PostgresServer
+from object_stores import answering, away, object_store, with_store
 from own_servers import own
 
 MARCH_MS = 1_677_628_800_000
@@ -247,63 +242,10 @@ def test_rows_that_are_not_what_postgres_gave_are_not_dropped(config: Config, ev
 # --- An object store ---
 
 
-@contextmanager
-def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """moto's S3 with the bucket `cold`; where it is."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        address = "http://{}:{}".format(*server.get_host_and_port())
-        at(monkeypatch, address)
-        for method, path in (("POST", "moto-api/reset"), ("PUT", "cold")):  # its buckets are those of this process
-            urllib.request.urlopen(urllib.request.Request(f"{address}/{path}", method=method)).close()
-        yield address
-    finally:
-        server.stop()
-
-
-def at(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """Sets the variables that say which store, for this process and those it starts."""
-    names = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-    for name, value in (names | {"AWS_ENDPOINT_URL": address}).items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with object_store(monkeypatch) as address:
         yield address
-
-
-@contextmanager
-def answering(status: int) -> Iterator[str]:
-    """A store that answers everything with that status."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def with_store(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, address: str) -> dict[str, str]:
-    at(monkeypatch, address)
-    return environ | {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
 def test_an_object_store_holds_the_months_and_answers(
@@ -377,12 +319,6 @@ def test_an_object_store_that_does_not_take_it(
         assert not isinstance(caught.value, ArchiveDamagedError)
         reader.close()
     assert events.in_postgres() == before
-
-
-@contextmanager
-def away() -> Iterator[str]:
-    """Where no store is."""
-    yield "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize("address", ["localhost:9000", "http://h/path"])

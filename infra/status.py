@@ -6,6 +6,7 @@ what was last said is still there when the service is not.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psutil
 from infra import log
 from infra.config import Config
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = log.get(__name__)
 
 
@@ -45,18 +47,29 @@ class StatusFile:
     def set(self, state: str, **detail: str | int | float | bool | None) -> None:
         """Replaces what is said. Cheap enough for every change of state; not for every message.
 
-        What cannot be written (a full disk) is logged: nobody stops working because of it.
+        On a full disk it is written over what was said before. What cannot be written at all is logged: nobody stops
+        working because of it.
         """
         process = psutil.Process(self._pid)
         status = ServiceStatus(self._name, state, process.pid, process.create_time(), self.address, detail)
+        try:
+            self._write(msgspec.json.encode(status))
+        except OSError as e:
+            _log.warning("status.not_written", status=self._name, state=state, error=str(e))
+
+    def _write(self, content: bytes) -> None:
         fresh = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(msgspec.json.encode(status))
+            fresh.write_bytes(content)
             fresh.replace(self._path)
         except OSError as e:
             fresh.unlink(missing_ok=True)
-            _log.warning("status.not_written", status=self._name, state=state, error=str(e))
+            if e.errno not in _FULL:
+                raise
+            # The block that it has is still its own. Spaces at the end, so that no end of what stood there is read.
+            with self._path.open("r+b", buffering=0) as file:
+                file.write(content.ljust(os.fstat(file.fileno()).st_size))
 
     def remove(self) -> None:
         """Forgets the service; called when it stops in order."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,35 +16,13 @@ from infra.ports import free_ports
 from infra.servers.postgres import PostgresServer
 from infra.space import MIB
 from own_servers import OwnServer, own
+from small_disks import fill_up, small_disk
 from tenant_probe import DAY_MS, NOON, RUN, TenantProbe, event
 
 #: A new Postgres wants 128 MiB to start, and takes 60 of them with its first segments of write-ahead log.
 _DISK = 256 * MIB
 #: Less than a segment of write-ahead log, and less than the rows that come.
 _LEFT = 3 * MIB
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A filesystem in memory, of `_DISK` bytes. Fails where the machine does not let it be mounted."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    if done.returncode:
-        pytest.fail(f"a disk that can be filled needs the right to mount one (root, CAP_SYS_ADMIN): {done.stderr}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, timeout=10, check=True)
-
-
-def fill_up(disk: Path) -> Path:
-    """A file that leaves only `_LEFT` bytes of the disk."""
-    filler = disk / "filler"
-    room = os.statvfs(disk)
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - _LEFT)
-    return filler
 
 
 def large_events(chance: random.Random, count: int) -> list[bytes]:
@@ -96,7 +70,7 @@ def test_a_disk_that_is_full_is_waited_for_and_said_and_every_row_lands_once(
     environ: dict[str, str], config: Config, tmp_path: Path
 ) -> None:
     [port] = free_ports(1)
-    with small_disk(tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk", _DISK) as disk:
         embedded = replace(config, home=disk / "home", postgres=None, postgres_port=port)
         settings = replace(config, postgres=embedded.dsn)
         with own(PostgresServer(embedded)) as server:
@@ -107,7 +81,7 @@ def test_a_disk_that_is_full_is_waited_for_and_said_and_every_row_lands_once(
                 sink.wait_for(lambda: probe.count() == len(events))
 
                 new_segment(settings)  # rows are to be what finds no room first, and not their log
-                filler = fill_up(disk)
+                filler = fill_up(disk, _LEFT)
                 probe.write(more := large_events(chance, 12_000))
                 sink.wait_for(lambda: probe.state() == "waiting" and "No space left on device" in probe.error())
                 assert probe.error().startswith("Postgres cannot do it now: could not ")

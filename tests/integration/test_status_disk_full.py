@@ -1,0 +1,35 @@
+"""What services say of themselves while the disk of WEIR_HOME is really full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.config import load
+from infra.space import MIB
+from infra.status import StatusFile, read_all
+from small_disks import fill_up, small_disk
+
+
+@pytest.mark.long
+def test_what_is_said_on_a_full_disk_takes_the_place_of_what_was_said(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", MIB) as disk:
+        config = load({"WEIR_HOME": str(disk)})
+        status, other = StatusFile(config, "sink"), StatusFile(config, "never-heard")
+        status.set("running", records=10, refused=0, note="x" * 200)
+        filler = fill_up(disk, 0)
+        # Shorter than what was said before, then longer, then shorter again.
+        for error in ("full", "Postgres cannot do it now: " + "y" * 500, "full"):
+            status.set("waiting", attempt=1, error=error)
+            other.set("running")
+            [said] = read_all(config)
+            assert (said.name, said.state, said.detail) == ("sink", "waiting", {"attempt": 1, "error": error})
+        assert [path.name for path in (disk / "run").iterdir() if path.suffix != ".json"] == []
+        filler.unlink()
+        status.set("running", records=11)
+        other.set("running")
+        assert [(said.name, said.state) for said in read_all(config)] == [
+            ("never-heard", "running"),
+            ("sink", "running"),
+        ]

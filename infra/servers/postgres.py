@@ -27,6 +27,8 @@ from infra.space import MIB, check_space
 POSTGRES_VERSION = "18"
 #: A new cluster with its first segments of write-ahead log takes 40 MiB.
 _ROOM = 128 * MIB
+#: To recover it needs a segment of that log, or two: one that is there already goes on with so much.
+_ROOM_TO_GO_ON = 32 * MIB
 #: PostgreSQL refuses to run as root; this user is on every machine and owns nothing.
 _UNPRIVILEGED = "nobody"
 
@@ -61,7 +63,7 @@ class PostgresServer:
         check_version(self._folder)
         check_free("127.0.0.1", config.postgres_port, "the embedded Postgres", "WEIR_POSTGRES_PORT")
         config.home.mkdir(parents=True, exist_ok=True)
-        check_space(config.home, _ROOM, "Postgres")
+        check_space(config.home, _ROOM_TO_GO_ON if self._folder.exists() else _ROOM, "Postgres")
         fresh_log(self.log)
         if not self._folder.exists():
             self._initdb()

@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -91,7 +90,7 @@ class _Reader:
 
     def edges(self) -> Edges:
         """The first offset and the end of every partition. Blocks; raises KafkaUnavailableError."""
-        with translated():
+        with kafka.translated():
             topic = self._consumer.list_topics(self._topic, timeout=_PATIENCE).topics[self._topic]
             if topic.error is not None:
                 raise KafkaException(topic.error)
@@ -352,12 +351,3 @@ def suffixes(found: Iterable[tuple[int, int, int]], count: int, ends: Mapping[in
         if not by_partition[partition]:
             del by_partition[partition]
     return start
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Raises the driver's errors as weir's own."""
-    try:
-        yield
-    except KafkaException as e:
-        raise kafka.translate(e) from e

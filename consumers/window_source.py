@@ -7,8 +7,7 @@ metadata says up to where everything has been reported. So a restart reads back 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -58,7 +57,7 @@ class WindowSource:
         The very first time, what is in the topics belongs to the time before: it is read, for the windows that are
         open now, and not reported. That is committed at once.
         """
-        with self._lock, _translated():
+        with self._lock, kafka.translated():
             edges = self._edges()
             committed = {
                 (known.topic, known.partition): known
@@ -86,7 +85,7 @@ class WindowSource:
 
     def read(self, assembler: WindowAssembler, timeout: float) -> None:
         """Takes in what comes within `timeout` seconds."""
-        with self._lock, _translated():
+        with self._lock, kafka.translated():
             first = self._consumer.poll(timeout)
             if first is not None:
                 for message in (first, *self._consumer.consume(_MOST - 1, timeout=_FILL)):
@@ -99,7 +98,7 @@ class WindowSource:
 
     def commit(self, needed: Mapping[Place, int]) -> None:
         """Says that everything read so far has been reported, except what is made from the `needed` offsets on."""
-        with self._lock, _translated():
+        with self._lock, kafka.translated():
             self._commit(needed)
 
     def close(self, seconds: float = 2.0) -> None:
@@ -172,11 +171,3 @@ def _mark(known: TopicPartition) -> Mark:
         return msgspec.json.decode(known.metadata or "", type=Mark)
     except msgspec.DecodeError:
         return Mark(reported=known.offset, since=0)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except KafkaException as e:
-        raise kafka.translate(e) from e

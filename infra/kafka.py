@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -94,6 +95,15 @@ def translate(error: KafkaException | KafkaError) -> WeirError:
     if isinstance(inner, KafkaError) and (inner.code() in _UNAVAILABLE or inner.retriable()):
         return KafkaUnavailableError(f"Kafka does not answer: {inner.str()}")
     return WeirError(f"Kafka: {inner.str() if isinstance(inner, KafkaError) else inner}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises the driver's errors as weir's own."""
+    try:
+        yield
+    except KafkaException as e:
+        raise translate(e) from e
 
 
 def ensure_topics(config: Config, topics: Iterable[Topic] = TOPICS, timeout: float = 30.0) -> list[str]:

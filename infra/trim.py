@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 
 from infra import kafka
 from infra.config import Config
@@ -93,13 +93,11 @@ class Trimmer:
 
     def edges(self) -> dict[int, Edges]:
         """Where each partition begins and ends now."""
-        try:
+        with kafka.translated():
             found = self._consumer.list_topics(self._name, PATIENCE_S).topics[self._name]
             if found.error is not None:
                 raise WeirError(f"Kafka has no topic {self._name}: {found.error.str()}")
             return {p: self._edges(p) for p in sorted(found.partitions)}
-        except KafkaException as e:
-            raise kafka.translate(e) from e
 
     def _edges(self, partition: int) -> Edges:
         first, end = self._consumer.get_watermark_offsets(TopicPartition(self._name, partition), timeout=PATIENCE_S)
@@ -108,10 +106,8 @@ class Trimmer:
     def starts(self, partitions: Sequence[int], epoch_ms: int) -> dict[int, int]:
         """The first offset of each partition whose record is of that time or later; -1 where there is none."""
         wanted = [TopicPartition(self._name, p, epoch_ms) for p in partitions]
-        try:
+        with kafka.translated():
             found = self._consumer.offsets_for_times(wanted, timeout=PATIENCE_S)
-        except KafkaException as e:
-            raise kafka.translate(e) from e
         for place in found:
             if place.error is not None:
                 raise kafka.translate(place.error)
@@ -124,9 +120,7 @@ class Trimmer:
         if not places:
             return 0
         client = kafka.admin(self._config)  # by name: without it there is nobody to hear the answer
-        try:
+        with kafka.translated():
             for answer in client.delete_records(places, request_timeout=PATIENCE_S).values():
                 answer.result()
-        except KafkaException as e:
-            raise kafka.translate(e) from e
         return sum(cut.to - cut.first for cut in wanted.values())

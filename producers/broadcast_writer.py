@@ -9,7 +9,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
 from infra import kafka
@@ -133,10 +132,8 @@ class BroadcastWriter:
 
     def _describe(self) -> tuple[int, int]:
         """How many partitions the topic has, and the longest batch of records that it takes. Blocks."""
-        try:
+        with kafka.translated():
             partitions = len(self._admin.list_topics(self._topic, timeout=3).topics[self._topic].partitions)
             resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
             [described] = self._admin.describe_configs([resource], request_timeout=3).values()
             return partitions, int(described.result()["max.message.bytes"].value)
-        except KafkaException as e:
-            raise kafka.translate(e) from e

@@ -11,7 +11,7 @@ from aiohttp import WSServerHandshakeError as _NotUpgraded
 from yarl import URL
 
 from infra.config import Config
-from infra.errors import ConfigError, RetryableError, WeirError
+from infra.errors import RetryableError, WeirError
 
 CONNECT_TIMEOUT = 10.0
 #: Seconds that the other side has to answer a close.
@@ -40,21 +40,6 @@ def address(config: Config, port: int) -> str:
     """Where one of this weir's own endpoints is for clients on this machine."""
     host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host
     return f"ws://{f'[{host}]' if ':' in host else host}:{port}/websocket"
-
-
-def parse_url(text: str) -> URL:
-    """The address of a WebSocket. Raises ConfigError for anything else.
-
-    >>> parse_url("ws://h:1/websocket?channel=news").query["channel"]
-    'news'
-    """
-    try:
-        url = URL(text)
-    except ValueError as e:
-        raise ConfigError(f"{text!r} is no address: {e}") from e
-    if url.scheme not in ("ws", "wss") or not url.host:
-        raise ConfigError(f"{text!r} is no address: it starts with ws:// or wss:// and names a host")
-    return url
 
 
 async def connect(

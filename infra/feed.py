@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import aiohttp
-from yarl import URL
 
 from infra import log
 from infra.backoff import Backoff
-from infra.errors import ConfigError, FeedBrokenError, FeedClosedError
+from infra.errors import FeedBrokenError, FeedClosedError
 from infra.feed_link import CLOSE_TIMEOUT, FeedLink
 from infra.feed_status import FeedStatus
+from infra.urls import websocket_url
 
 #: The largest message that is read, in bytes; a larger one ends the connection (close code 1009).
 MAX_MESSAGE = 16 << 20
@@ -59,7 +59,7 @@ class FeedConnection:
         healthy_after: float = 5.0,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._url = _feed_url(url)
+        self._url = websocket_url(url, "feed's address")
         self._status = status
         self._heartbeat = heartbeat
         self._healthy_after = healthy_after
@@ -187,13 +187,3 @@ class FeedConnection:
 
 async def _at_once() -> None:
     """Nothing has to be settled."""
-
-
-def _feed_url(text: str) -> URL:
-    try:
-        url = URL(text)
-    except ValueError as e:
-        raise ConfigError(f"{text!r} is no feed's address: {e}") from e
-    if url.scheme not in ("ws", "wss") or not url.host:
-        raise ConfigError(f"{text!r} is no feed's address: it starts with ws:// or wss:// and names a host")
-    return url

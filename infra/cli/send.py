@@ -44,17 +44,18 @@ def send(
     """
     import asyncio
 
-    from infra.broadcast_client import address, parse_url
+    from infra.broadcast_client import address
     from infra.cli.subscribe import checked
     from infra.config import load
     from infra.sender import Sender
     from infra.signals import until_signal
+    from infra.urls import websocket_url
     from schemas.broadcast import check_channel
 
     config = load(os.environ)
     if channel is not None:
         checked(lambda: check_channel(channel))
-    target, auth = _auth(config, parse_url(url or address(config, config.listener_port)), user, password)
+    target, auth = _auth(config, websocket_url(url or address(config, config.listener_port)), user, password)
     if sys.stdin.isatty():
         print("weir: every line is a message; Ctrl-D ends", file=sys.stderr)
     sender = Sender(target, channel, auth, ack, _say_refused)

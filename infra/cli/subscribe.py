@@ -53,10 +53,11 @@ def subscribe(
     """
     import asyncio
 
-    from infra.broadcast_client import address, parse_url
+    from infra.broadcast_client import address
     from infra.config import load
     from infra.signals import until_signal
     from infra.subscription import Subscription
+    from infra.urls import websocket_url
     from schemas.broadcast import check_channel
     from schemas.errors import WeirError
 
@@ -65,7 +66,7 @@ def subscribe(
     if channel is not None:
         checked(lambda: check_channel(channel))
     config = load(os.environ)
-    target = parse_url(url or address(config, config.broadcaster_port))
+    target = websocket_url(url or address(config, config.broadcaster_port))
     subscription = checked(lambda: Subscription(channel, after, last))
     printer = _Printer(json, count)
     try:

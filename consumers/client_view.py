@@ -13,7 +13,7 @@ import msgspec
 from confluent_kafka import Message
 
 from consumers.client_store import ClientStore, Query
-from consumers.memory_view import Lag, MemoryView
+from consumers.memory_view import MemoryView, Viewed
 from consumers.series import Place, pack
 from infra.config import Config
 from schemas.dead_letters import Reason
@@ -34,32 +34,12 @@ _TOTAL = b'{"event_type":"CUMULATIVE","event_value":%b,"events":%d,"event_timest
 _PARTITION_BITS = 16
 
 
-class ClientView:
+class ClientView(Viewed):
     """Clients' data, as far as the jobs have written it. Of one event loop; see `MemoryView` for how it lives."""
 
     def __init__(self, config: Config) -> None:
         self.store = ClientStore(config.monitoring_series_memory)
-        self._view: MemoryView[Element] = MemoryView(config, TOPICS, decode, self._apply, self.store.clear)
-        self.open, self.work, self.close = self._view.open, self._view.work, self._view.close
-
-    @property
-    def has_anything(self) -> bool:
-        """Whether there is something to answer from: part of it is there, or there is nothing."""
-        return self._view.has_anything
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it has come to the end of its topics since it began to read them: who is not in it is unknown."""
-        return self._view.is_whole
-
-    @property
-    def state(self) -> str:
-        """`starting` until it is whole, `waiting` while Kafka does not answer, else `running`."""
-        return self._view.state
-
-    def lag(self) -> Lag:
-        """How far it is behind its topics."""
-        return self._view.lag()
+        self._view = MemoryView[Element](config, TOPICS, decode, self._apply, self.store.clear)
 
     def facts(self) -> dict[str, int]:
         """What is held, and what was read."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from confluent_kafka import Message
@@ -22,6 +22,7 @@ from consumers.topic_replay import Batch, Edges, Place, Replay, Survey
 from infra import kafka, log
 from infra.config import Config
 from infra.errors import KafkaUnavailableError
+from infra.tasks import until_failed
 from infra.threads import in_daemon
 from schemas.topic import Topic
 
@@ -102,15 +103,7 @@ class MemoryView(Generic[T]):
 
     async def work(self) -> None:
         """Runs until cancelled, however long Kafka is away. Raises WeirError where nothing can be read any more."""
-        watching = asyncio.create_task(self._watch())
-        try:
-            await asyncio.wait([watching, self._failed], return_when=asyncio.FIRST_COMPLETED)
-            for ended in (watching, self._failed):
-                if ended.done():
-                    ended.result()
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        await until_failed(self._watch(), self._failed)
 
     async def close(self) -> None:
         """Reads no more."""
@@ -275,3 +268,40 @@ class MemoryView(Generic[T]):
 
 def _is_answered(edges: Edges) -> bool:
     return time.monotonic() - edges.asked < _SILENT
+
+
+class Viewed:
+    """Something that stands on a `MemoryView`: how far that one is, so far is this."""
+
+    _view: MemoryView[Any]
+
+    @property
+    def has_anything(self) -> bool:
+        """Whether there is something to answer from: part of it is there, or there is nothing."""
+        return self._view.has_anything
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has come to the end of its topics since it began to read: what is not in it then is unknown."""
+        return self._view.is_whole
+
+    @property
+    def state(self) -> str:
+        """`starting` until it is whole, `waiting` while Kafka does not answer, else `running`."""
+        return self._view.state
+
+    async def open(self) -> None:
+        """Begins to read. Raises KafkaUnavailableError; then it may be called again."""
+        await self._view.open()
+
+    async def work(self) -> None:
+        """Runs until cancelled, however long Kafka is away. Raises WeirError where nothing can be read any more."""
+        await self._view.work()
+
+    async def close(self) -> None:
+        """Reads no more."""
+        await self._view.close()
+
+    def lag(self) -> Lag:
+        """How far it is behind its topics."""
+        return self._view.lag()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from confluent_kafka import Message
 
-from consumers.memory_view import Lag, MemoryView
+from consumers.memory_view import MemoryView, Viewed
 from consumers.metric_cells import MINUTE, Cell, read
 from consumers.metric_minutes import MINUTES
 from infra.config import Config
@@ -37,7 +37,7 @@ class Revision(NamedTuple):
     final_since: int | None
 
 
-class MetricView:
+class MetricView(Viewed):
     """What the metrics job has written of the last day. Of one event loop, but for `take`, `waiting` and `lag`; see
     `MemoryView` for how it lives. `clock` gives epoch milliseconds.
     """
@@ -49,35 +49,15 @@ class MetricView:
         self._revisions: deque[Revision | None] = deque()
         self._room = Event()
         self._closed = False
-        self._view: MemoryView[Revision | None] = MemoryView(
+        self._view = MemoryView[Revision | None](
             config, TOPICS, self._decode, self._apply, self._clear, clock, since=self._since
         )
-        self.open, self.work = self._view.open, self._view.work
 
     async def close(self) -> None:
         """Reads no more."""
         self._closed = True
         self._room.set()
-        await self._view.close()
-
-    @property
-    def has_anything(self) -> bool:
-        """Whether there is something to answer from: part of it is there, or there is nothing."""
-        return self._view.has_anything
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it has come to the end of its topic since it began to read: what is not in it then is unknown."""
-        return self._view.is_whole
-
-    @property
-    def state(self) -> str:
-        """`starting` until it is whole, `waiting` while Kafka does not answer, else `running`."""
-        return self._view.state
-
-    def lag(self) -> Lag:
-        """How far it is behind its topic, once all that waits is taken."""
-        return self._view.lag()
+        await super().close()
 
     def facts(self) -> dict[str, int]:
         """What was read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 
@@ -11,6 +10,7 @@ import msgspec
 from infra import log
 from infra.config import Config
 from infra.errors import WeirError
+from infra.tasks import until_failed
 from infra.websocket import Connection, Handler, Held, Refusal, Request, Route
 from infra.websocket.basic_auth import CHALLENGE, BasicAuth, check_credentials
 from infra.websocket.service import FLUSH_TIMEOUT, serve
@@ -57,15 +57,7 @@ class Listener:
 
     async def work(self) -> None:
         """Runs until cancelled. Raises WeirError where nothing can be written any more."""
-        watching = asyncio.ensure_future(self._writer.watch())
-        try:
-            await asyncio.wait([watching, self._writer.failed], return_when=asyncio.FIRST_COMPLETED)
-            for ended in (watching, self._writer.failed):
-                if ended.done():
-                    ended.result()
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        await until_failed(self._writer.watch(), self._writer.failed)
 
     async def close(self) -> None:
         """Reads no more, gives Kafka `FLUSH_TIMEOUT` seconds for what was read, and sends the last acknowledgements.

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import logging
 import random
 import subprocess
@@ -29,10 +28,10 @@ from pathlib import Path
 import structlog
 
 from infra.config import Config
+from infra.interpreter import for_many_records
 from streams import links
 from streams.engine.partials import ROOM, Partial, encode
 from streams.engine.records import Stage
-from streams.engine.worker import GARBAGE
 from streams.testing import FakeRecord
 
 WINDOWS, MINUTE, PARENTS, FLUSH = 11, 60_000, 3_000, 10
@@ -83,7 +82,7 @@ def memory_mb(name: str) -> float:
 
 def measure(store: str, cells: int) -> None:
     """Prints a line for one store."""
-    gc.set_threshold(GARBAGE)
+    for_many_records()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     job = dataclasses.replace(links.job(Config(partitions=1, links_retention=20 * MINUTE)), store=store)
     counts = {job.source.name: 1, TOPIC: 1}

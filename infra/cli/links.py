@@ -118,8 +118,10 @@ async def store(sink: Sink) -> None:
     import asyncio
     import threading
 
+    from infra.interpreter import for_many_records
     from infra.threads import in_daemon
 
+    for_many_records()
     stop = threading.Event()
     work = asyncio.ensure_future(in_daemon(lambda: sink.run(stop)))
     try:

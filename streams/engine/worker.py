@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import Any
 
 import faust
 
 from infra.config import Config
+from infra.interpreter import for_many_records
 from infra.status import StatusFile
 from streams.engine.app import App, app_for
 from streams.engine.job import Job
-
-#: How many objects may be made between two looks for cycles. At the default of 700, a flush's cells, which hold no
-#: cycles, are looked through again and again.
-GARBAGE = 100_000
-#: How long a thread may keep the interpreter while another waits. At the default of 5 ms the reading thread and the
-#: commits wait for the event loop most of their time.
-SWITCH_S = 0.0005
 
 
 def prepared(config: Config, job: Job, status: StatusFile) -> App:
@@ -28,8 +21,7 @@ def prepared(config: Config, job: Job, status: StatusFile) -> App:
 
     @app.task  # type: ignore[untyped-decorator]
     async def begin() -> None:
-        gc.set_threshold(GARBAGE)
-        sys.setswitchinterval(SWITCH_S)
+        for_many_records()
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def say() -> None:

@@ -25,12 +25,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import psycopg
+from confluent_kafka import Message
 
-from consumers.batch import Batcher, Part, Record
+from consumers.batch import Batcher
 from consumers.tables import Table
 from consumers.tenant_tables import prepare_months, tenant_tables
 from consumers.tenants import Tenant, add_tenants
@@ -132,13 +134,13 @@ def _cpu(pid: int) -> float:
 
 def bare(config: Config, table: Table, values: list[bytes], rows: int, seconds: float, order: bool) -> float:
     """Rows per second of a binary COPY that only has to be sent."""
-    records = [Record(table.topic.name, 0, n, None, None, value) for n, value in enumerate(values)]
-    every = Batcher("bench", {table.topic.name: table}).batch(records).parts[table.name].rows
-    table = table if order else _unsorted(table)
-    copies = [Part(table, every[n : n + BATCH]).copy() for n in range(0, DRAWS, BATCH)]
+    records = [Message(topic=table.topic.name, partition=0, offset=n, value=value) for n, value in enumerate(values)]
+    table = table if order else replace(table, order=None)
+    every = Batcher("bench", {table.topic.name: table}).batch(records).parts[table.name]
+    copies = [every.between(n, n + BATCH).copy() for n in range(0, DRAWS, BATCH)]
     with postgres.connect(config, "weir-bench") as connection:
         connection.execute("TRUNCATE events")
-        prepare_months(connection, every, lambda: time.time_ns() // 1_000_000)
+        prepare_months(connection, every.rows, lambda: time.time_ns() // 1_000_000)
         connection.execute("CHECKPOINT")
         names = ", ".join(table.columns)
         began, done = time.perf_counter(), 0
@@ -148,12 +150,6 @@ def bare(config: Config, table: Table, values: list[bytes], rows: int, seconds: 
                 stream.write(copies[done // BATCH % len(copies)] or b"")
             done += BATCH
         return done / (time.perf_counter() - began)
-
-
-def _unsorted(table: Table) -> Table:
-    from dataclasses import replace
-
-    return replace(table, order=None)
 
 
 def main() -> None:

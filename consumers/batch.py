@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import compress
+from typing import Any, NamedTuple, cast
 
-import msgspec
+from confluent_kafka import Message
 
 from consumers.tables import Key, Row, Table
 from schemas.codec import Decoder
@@ -20,17 +22,6 @@ _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """One Kafka record. `timestamp` is in epoch milliseconds, None where it has none."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int | None
-    key: bytes | None
-    value: bytes | None
-
-
 class Refused(NamedTuple):
     """One element that cannot be stored: its bytes, its record's key, and why."""
 
@@ -39,51 +30,73 @@ class Refused(NamedTuple):
     origin: Origin
 
 
-#: Where a row came from: its record, its place in the record's array or None, and its bytes.
-Source = tuple[Record, int | None, bytes]
+class Element(NamedTuple):
+    """One element of a record: its place in the record's array, None where there is none, and its bytes."""
+
+    record: Message
+    place: int | None
+    raw: bytes
+
+
+#: Where a row came from: the record that is nothing else, or one of its elements.
+Source = Message | Element
 
 
 class Part:
-    """The rows of one table in a batch, in the order of their records, and where each came from."""
+    """The rows of one table in a batch, in the order of their records, and where each came from.
 
-    def __init__(self, table: Table, rows: list[Row] | None = None, sources: list[Source] | None = None) -> None:
+    `images`: each row as binary COPY has it, where the table says how.
+    """
+
+    def __init__(
+        self, table: Table, rows: Sequence[Row] = (), sources: Sequence[Source] = (), images: Sequence[bytes] = ()
+    ) -> None:
         self.table = table
-        self.rows: list[Row] = [] if rows is None else rows
-        self.sources: list[Source] = [] if sources is None else sources
+        self.rows = list(rows)
+        self.sources = list(sources)
+        self._images = list(images)
         self._copy: bytes | None = None
         self._cells: list[Mapping[Key, Any]] | None = None
 
+    def add(self, rows: Sequence[Row], sources: Sequence[Source]) -> None:
+        """Adds rows. Their images are made at once, while they are in the processor's cache."""
+        self.rows += rows
+        self.sources += sources
+        if self.table.encode is not None:
+            self._images += self.table.encode(rows)
+
     def seal(self) -> None:
         """Makes what storing will ask for. No row may be added after it."""
-        if self.table.encode is not None:
-            self._copy = self._encoded(self.table.encode)
-        self._cells = [rollup.fold(self.rows) for rollup in self.table.rollups]
+        self._copy = self.copy()
+        self._cells = self.cells()
 
     def copy(self) -> bytes | None:
         """All of a binary COPY of these rows; None where the table does not say how."""
-        if self._copy is None and self.table.encode is not None:
-            self._copy = self._encoded(self.table.encode)
-        return self._copy
+        if self.table.encode is None:
+            return None
+        return self._copy or b"".join((_HEADER, *self._in_order(), _TRAILER))
 
-    def _encoded(self, encode: Callable[[Row], bytes]) -> bytes:
-        return b"".join((_HEADER, *map(encode, self.table.standing(self.rows)), _TRAILER))
+    def _in_order(self) -> Iterable[bytes]:
+        if self.table.order is None:
+            return self._images
+        keys = list(map(self.table.order, self.rows))
+        return map(self._images.__getitem__, sorted(range(len(keys)), key=keys.__getitem__))
 
     def cells(self) -> list[Mapping[Key, Any]]:
         """What the rows come to, for each of the table's rollups."""
-        if self._cells is None:
-            self._cells = [rollup.fold(self.rows) for rollup in self.table.rollups]
-        return self._cells
+        return [rollup.fold(self.rows) for rollup in self.table.rollups] if self._cells is None else self._cells
 
     def between(self, start: int, end: int) -> Part:
         """The rows from `start` to before `end`."""
-        return Part(self.table, self.rows[start:end], self.sources[start:end])
+        return Part(self.table, self.rows[start:end], self.sources[start:end], self._images[start:end])
 
     def without(self, places: Collection[int]) -> Part:
         """All but the rows at these places."""
         if not places:
             return self
-        kept = [n for n in range(len(self.rows)) if n not in places]
-        return Part(self.table, [self.rows[n] for n in kept], [self.sources[n] for n in kept])
+        kept = [n not in places for n in range(len(self.rows))]
+        images = list(compress(self._images, kept))
+        return Part(self.table, list(compress(self.rows, kept)), list(compress(self.sources, kept)), images)
 
 
 @dataclass
@@ -93,7 +106,7 @@ class Batch:
     parts: dict[str, Part] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
     next_offsets: dict[Place, int] = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
+    records: list[Message] = field(default_factory=list)
     bytes: int = 0
 
     @property
@@ -118,60 +131,75 @@ class Batcher:
         self._tables = tables
         self._decoders = {name: _decoder(table) for name, table in tables.items()}
 
-    def batch(self, records: Iterable[Record]) -> Batch:
+    def batch(self, records: Iterable[Message]) -> Batch:
         """The batch of these records, in the order of their offsets within each partition."""
         batch = Batch()
         self.extend(batch, list(records))
         return batch
 
-    def extend(self, batch: Batch, records: list[Record]) -> None:
+    def extend(self, batch: Batch, records: list[Message]) -> None:
         """Adds records that follow those of the batch."""
-        size = 0
-        for record in records:
-            value = record.value
-            table = self._tables[record.topic]
-            part = batch.parts.get(table.name)
-            if part is None:
-                part = batch.parts[table.name] = Part(table)
-            if value is not None:
-                size += len(value)
-            if value and table.plain is not None and (row := table.plain(value)) is not None:
-                part.rows.append(row)
-                part.sources.append((record, None, value))
+        for topic, some in _by_topic(records).items():
+            table = self._tables[topic]
+            part = batch.parts.setdefault(table.name, Part(table))
+            values = [message.value() or b"" for message in some]
+            rows = [None] * len(some) if table.plain is None else table.plain(values)
+            if None not in rows:
+                part.add(cast(Sequence[Row], rows), some)
             else:
-                self._closely(record, part, batch.refused)
-            batch.next_offsets[record.topic, record.partition] = record.offset + 1
+                part.add(*self._closely(topic, zip(some, values, rows, strict=True), batch.refused))
+            batch.bytes += sum(map(len, values))
+            batch.next_offsets.update({(topic, cast(int, m.partition())): cast(int, m.offset()) + 1 for m in some})
         batch.records += records
-        batch.bytes += size
 
-    def _closely(self, record: Record, part: Part, refused: list[Refused]) -> None:
-        for place, (element, raw) in enumerate(self._decoders[record.topic].elements(record.value)):
-            source = (record, None if raw == (record.value or b"") else place, raw)
-            try:
-                if isinstance(element, PoisonError):
-                    raise element
-                row = part.table.row(element, record.partition)
-            except PoisonError as e:
-                refused.append(refusal(self._job, source, e))
-            else:
-                part.rows.append(row)
-                part.sources.append(source)
+    def _closely(
+        self, topic: str, records: Iterable[tuple[Message, bytes, Row | None]], refused: list[Refused]
+    ) -> tuple[list[Row], list[Source]]:
+        """Rows and where they came from: what of these records is a row already, and each element of the others."""
+        elements, made = self._decoders[topic].elements, self._tables[topic].row
+        rows: list[Row] = []
+        sources: list[Source] = []
+        for record, value, row in records:
+            if row is not None:
+                rows.append(row)
+                sources.append(record)
+                continue
+            for place, (element, raw) in enumerate(elements(value)):
+                source = Element(record, None if raw == value else place, raw)
+                try:
+                    if isinstance(element, PoisonError):
+                        raise element
+                    row = made(element, cast(int, record.partition()))
+                except PoisonError as e:
+                    refused.append(refusal(self._job, source, e))
+                else:
+                    rows.append(row)
+                    sources.append(source)
+        return rows, sources
+
+
+def _by_topic(records: list[Message]) -> Mapping[str, list[Message]]:
+    found: defaultdict[str, list[Message]] = defaultdict(list)
+    for record in records:
+        found[cast(str, record.topic())].append(record)
+    return found
 
 
 def refusal(job: str, source: Source, error: PoisonError) -> Refused:
     """The element that came from there, refused by the sink `job` for that reason."""
-    record, element, raw = source
+    record, element, raw = (source, None, source.value() or b"") if isinstance(source, Message) else source
+    kind, timestamp = record.timestamp()
     origin = Origin(
         error.reason,
         error.detail,
-        source=record.topic,
-        offset=record.offset,
-        partition=record.partition,
+        source=cast(str, record.topic()),
+        offset=cast(int, record.offset()),
+        partition=cast(int, record.partition()),
         element=element,
-        timestamp=record.timestamp,
+        timestamp=timestamp if kind else None,
         job=job,
     )
-    return Refused(raw, record.key, origin)
+    return Refused(raw, record.key(), origin)
 
 
 def _decoder(table: Table) -> Decoder[Any]:

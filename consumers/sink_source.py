@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import NoReturn, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from consumers.batch import Place, Record
+from consumers.batch import Place
 from infra import kafka
 from infra.config import Config
 from infra.errors import OffsetLostError
@@ -49,7 +49,7 @@ class Source:
         with _translated():
             self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
 
-    def records(self, most: int, timeout: float) -> list[Record]:
+    def records(self, most: int, timeout: float) -> list[Message]:
         """The next records, `most` of them at most; none where none came within `timeout` seconds.
 
         Raises OffsetLostError where the offset to go on from is not there any more.
@@ -58,27 +58,27 @@ class Source:
             first = self._consumer.poll(timeout)
             if first is None:
                 return []
-            return [self._record(message) for message in (first, *self._consumer.consume(most - 1, timeout=_FILL))]
+            messages = [first, *self._consumer.consume(most - 1, timeout=_FILL)]
+            for message in messages:
+                if (error := message.error()) is not None:
+                    self._fail(message, error)
+            return messages
 
     def check(self) -> None:
         """Asks Kafka for a sign of life: a consumer whose broker is gone just hears nothing."""
         with _translated():
             self._consumer.list_topics(self._topics[0], timeout=_PATIENCE)
 
-    def _record(self, message: Message) -> Record:
-        # An error's message names its place as well.
-        topic, partition, offset = cast(tuple[str, int, int], (message.topic(), message.partition(), message.offset()))
-        error = message.error()
-        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+    def _fail(self, message: Message, error: KafkaError) -> NoReturn:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            # An error's message names its place as well.
+            topic, partition = cast(Place, (message.topic(), message.partition()))
             raise OffsetLostError(
                 f"{topic}/{partition}: what is to be read next is not there, the first offset is "
                 f"{self._first(topic, partition)}: records were deleted before they were stored. "
                 "To go on with what is there, delete this partition's row in sink_offsets"
             )
-        if error is not None:
-            raise KafkaException(error)
-        kind, timestamp = message.timestamp()
-        return Record(topic, partition, offset, timestamp if kind else None, message.key(), message.value())
+        raise KafkaException(error)
 
     def _first(self, topic: str, partition: int) -> int:
         first: int = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_PATIENCE)[0]

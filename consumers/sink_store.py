@@ -95,14 +95,16 @@ class SinkStore:
         return {place: found[place] for place in beginnings}
 
     def prepare(self, batch: Batch) -> None:
-        """What the tables want done before rows are written; outside of their transaction.
+        """Looks at references, and does what the tables want done before rows are written; outside of a transaction.
 
-        Rows that will be refused for what they refer to are left out: nothing is made for them.
+        Rows whose references are not there become refused ones of the batch, and nothing is made for them.
         """
         with postgres.translated(), self._connection.cursor() as cursor:
-            for part in batch.parts.values():
-                if part.rows and part.table.prepare is not None:
-                    part.table.prepare(self._connection, self._screened(cursor, part, []).rows)
+            for name, part in batch.parts.items():
+                if part.rows:
+                    part = batch.parts[name] = self._screened(cursor, part, batch.refused)
+                    if part.table.prepare is not None:
+                        part.table.prepare(self._connection, part.rows)
 
     def write(
         self,
@@ -111,7 +113,7 @@ class SinkStore:
         before_commit: Callable[[Sequence[Refused]], object] = lambda refused: None,
         sieve: Sieve | None = None,
     ) -> list[Refused]:
-        """Stores the batch, all of it or nothing; returns what was refused, of the batch and here.
+        """Stores a prepared batch, all of it or nothing; returns what was refused, of the batch and here.
 
         `before_commit` is given that once all else is done. With a `sieve`, rows that Postgres does not take are found,
         and refused. Raises FencedError where an offset is not the `expected` one, and DataRefusedError where Postgres
@@ -122,7 +124,6 @@ class SinkStore:
             self._advance(cursor, batch.next_offsets, expected)
             for name in self._tables:
                 if (part := batch.parts.get(name)) and part.rows:
-                    part = self._screened(cursor, part, refused)
                     if sieve is None:
                         self._put(cursor, part)
                     else:

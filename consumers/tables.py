@@ -33,7 +33,8 @@ class Conflict(enum.Enum):
 class Reference:
     """Values of `column` must be in `target` of table `table`; elements whose value is not are refused for `reason`.
 
-    `detail` says so of one value, which it is given.
+    `detail` says so of one value, which it is given. Looked at before the transaction: what is deleted meanwhile is for
+    a foreign key to find, of the table or of a rollup.
     """
 
     column: str
@@ -67,8 +68,8 @@ class Table:
     the topic and the partition it came from; it raises PoisonError for an element that is none.
 
     What else there may be: `rollups` and `references`; `prepare`, called before a batch's rows are written, outside of
-    the transaction, with those whose references are there; and what makes it faster: `plain` makes a row of a record's
-    value where that is one plain element, else None, and then the value is looked at as usual; `encode` makes a row's
+    the transaction, with those whose references are there; and what makes it faster: `plain` makes rows of records'
+    values, and None of a value that is not one plain element, which then is looked at as usual; `encode` makes rows'
     bytes as binary COPY has them; `order` is what rows are sorted by before they are appended, so that neighbours in an
     index come together. `batch`: records per transaction at most.
     """
@@ -82,14 +83,16 @@ class Table:
     rollups: tuple[Rollup, ...] = ()
     references: tuple[Reference, ...] = ()
     prepare: Callable[[psycopg.Connection, Sequence[Row]], object] | None = None
-    plain: Callable[[bytes], Row | None] | None = None
-    encode: Callable[[Row], bytes] | None = None
+    plain: Callable[[Sequence[bytes]], Sequence[Row | None]] | None = None
+    encode: Callable[[Iterable[Row]], Sequence[bytes]] | None = None
     order: Callable[[Row], Any] | None = None
     batch: int = 10_000
 
     def __post_init__(self) -> None:
         if (self.conflict is Conflict.APPEND) == bool(self.key):
             raise ValueError(f"{self.name}: rows are appended where there is no key, and only there")
+        if (self.encode or self.order) and (self.conflict is not Conflict.APPEND or not self.encode):
+            raise ValueError(f"{self.name}: rows are made into bytes, and sorted so, only where they are appended")
         if self.rollups and self.conflict is not Conflict.APPEND:
             raise ValueError(f"{self.name}: a row that may be there already cannot be added to a rollup")
 
@@ -102,7 +105,7 @@ class Table:
     def standing(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Of these rows, the ones that stand by the conflict rule."""
         if self.conflict is Conflict.APPEND:
-            return rows if self.order is None else sorted(rows, key=self.order)
+            return rows
         latest = rows if self.conflict is Conflict.REPLACE else reversed(rows)
         return {self.key_of(row): row for row in latest}.values()
 

@@ -94,10 +94,15 @@ def has_wide_number(payload: bytes) -> bool:
     >>> has_wide_number(b'{"a": 1e309}'), has_wide_number(b'{"a": "1e309"}')
     (True, False)
     """
-    shape = payload.translate(_SHAPE)
-    if b"0e000" not in shape and b"0e-000" not in shape and (len(payload) < MAX_EXPONENT or _RUN not in shape):
-        return False  # nearly all, in a tenth of the time
-    return any(_is_wide(*match.groups(b"")) for match in _TOKEN.finditer(payload) if match[1])
+    return may_have_wide_number(payload) and any(
+        _is_wide(*match.groups(b"")) for match in _TOKEN.finditer(payload) if match[1]
+    )
+
+
+def may_have_wide_number(payloads: bytes) -> bool:
+    """Whether JSON values, with spaces between them, have to be looked at: nearly none, in a tenth of the time."""
+    shape = payloads.translate(_SHAPE)
+    return b"0e000" in shape or b"0e-000" in shape or (len(payloads) >= MAX_EXPONENT and _RUN in shape)
 
 
 def _is_wide(whole: bytes, fraction: bytes, exponent: bytes) -> bool:

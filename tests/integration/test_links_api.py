@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from command import COMMAND, PATIENCE_S, Running, started, weir
-from consumers.batch import Batch, Batcher, Record
+from consumers.batch import Batch, Batcher
 from consumers.link_store import NAME
 from consumers.link_tables import LINK_TABLES
 from consumers.sink_store import SinkStore
@@ -30,6 +30,7 @@ from infra.ports import free_ports
 from infra.servers.postgres import PostgresServer
 from link_records import cell, closed, window
 from link_store_probe import until
+from messages import message
 from own_servers import own
 from schemas.links import LinkCount, WindowClosed
 
@@ -64,8 +65,8 @@ def store(config: Config, *records: tuple[int, LinkCount | WindowClosed]) -> Non
     postgres.migrate(config)
     tables = {table.topic.name: table for table in LINK_TABLES}
     batch = Batcher(NAME, tables).batch(
-        Record("link-counts" if isinstance(record, LinkCount) else "link-windows", partition, 0, None, None,
-               msgspec.json.encode(record))
+        message("link-counts" if isinstance(record, LinkCount) else "link-windows", partition, 0,
+                msgspec.json.encode(record))
         for partition, record in records
     )  # fmt: skip
     with SinkStore(config, NAME, LINK_TABLES) as sink:

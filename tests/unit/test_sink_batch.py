@@ -7,9 +7,10 @@ import datetime as dt
 import msgspec
 import pytest
 
-from consumers.batch import Batch, Batcher, Record
+from consumers.batch import Batch, Batcher
 from consumers.link_tables import LINK_COUNTS_TABLE, LINK_TABLES, LINK_WINDOWS_TABLE
 from consumers.tables import Table
+from messages import message
 from schemas import examples
 from schemas.dead_letters import Reason
 from schemas.links import LinkCount, Window, WindowClosed
@@ -22,7 +23,7 @@ WINDOW = Window("2026-01-31T12:00:00Z", "2026-01-31T12:01:00Z")
 
 def batch_of(*records: tuple[str, int, int, bytes | None]) -> Batch:
     batcher = Batcher("link-store", {table.topic.name: table for table in LINK_TABLES})
-    return batcher.batch(Record(*place, 1234, b"key", value) for *place, value in records)
+    return batcher.batch(message(*record, key=b"key", timestamp=1234) for record in records)
 
 
 def count(source: str, destination: str, number: int, window: Window = WINDOW) -> bytes:

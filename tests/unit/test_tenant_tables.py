@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.batch import Batch, Batcher, Record
+from consumers.batch import Batch, Batcher
 from consumers.tables import Conflict, Rollup, Table
 from consumers.tenant_days import TENANT_DAILY
 from consumers.tenant_plain import PlainEvents
 from consumers.tenant_tables import encoded, event_row, tenant_tables
+from messages import message
 from schemas import examples
 from schemas.dead_letters import Reason
 from schemas.errors import PoisonError
@@ -59,11 +60,17 @@ def slowly(value: bytes) -> tuple[object, ...] | None:
         return None
 
 
-@given(st.lists(values.map(msgspec.json.encode), max_size=5))
+@given(st.lists(values.map(msgspec.json.encode) | st.sampled_from([b"", b"[", b"[{}]", b"\xff"]), max_size=8))
 def test_the_short_way_gives_what_the_exact_one_gives(found: list[bytes]) -> None:
-    plain = PlainEvents(LIMITS, lambda: NOW)
-    for value in found:
-        assert plain.row(value) == slowly(value)
+    assert PlainEvents(LIMITS, lambda: NOW).rows(found) == [slowly(value) for value in found]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1), st.sampled_from(["payload", "created_at", "event_type", "tenant_id"]))
+def test_what_is_usual_takes_the_short_way_whatever_stands_beside_it(numbers: list[int], field: str) -> None:
+    usual = {"tenant_id": 1, "created_at": "2026-01-31T11:59:59.999Z", "event_type": "login", "processing_time": 1.5}
+    odd = {"payload": [], "created_at": "noon", "event_type": "\0", "tenant_id": 0}
+    found = [msgspec.json.encode(usual if n > 10 else usual | {field: odd[field]}) for n in numbers]
+    assert [row is not None for row in PlainEvents(LIMITS, lambda: NOW).rows(found)] == [n > 10 for n in numbers]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +111,7 @@ def test_texts_and_common_numbers_are_never_taken_for_wide_ones(value: object, w
 
 @pytest.mark.parametrize("value", [b"", b"[", b"[{}]", b"null", b"\xff", b'{"tenant_id":1}', b"[" * 100_000])
 def test_what_is_no_plain_event_is_left_to_others(value: bytes) -> None:
-    assert PlainEvents(LIMITS, lambda: NOW).row(value) is None
+    assert PlainEvents(LIMITS, lambda: NOW).rows([value]) == [None]
 
 
 def test_good_examples_become_rows_and_bad_ones_are_refused() -> None:
@@ -118,7 +125,7 @@ def test_good_examples_become_rows_and_bad_ones_are_refused() -> None:
 def batch_of(*records: bytes) -> Batch:
     [table] = tenant_tables(*LIMITS, clock=lambda: NOW)
     return Batcher("analytics-store", {"tenant-events": table}).batch(
-        Record("tenant-events", 0, n, None, None, value) for n, value in enumerate(records)
+        message("tenant-events", 0, n, value) for n, value in enumerate(records)
     )
 
 
@@ -136,11 +143,14 @@ def test_times_are_taken_within_limits_of_the_clock(created: int, accepted: bool
 
 
 def test_a_row_in_bytes_is_five_values_with_their_lengths() -> None:
-    whole = encoded((7, 946_684_800_001, 1500, "ü", b'{"a":1}'))
+    whole, null = encoded([
+        (7, 946_684_800_001, 1500, "ü", b'{"a":1}'),
+        (7, 946_684_800_001, 1500, "ü", None),
+    ])  # fmt: skip
     assert whole == (
         struct.pack(">hiqiqid", 5, 8, 7, 8, 1000, 8, 1.5) + b"\0\0\0\2\xc3\xbc" + b"\0\0\0\x08\x01" + b'{"a":1}'
     )
-    assert encoded((7, 946_684_800_001, 1500, "ü", None)).endswith(b"\xc3\xbc\xff\xff\xff\xff")
+    assert null.endswith(b"\xc3\xbc\xff\xff\xff\xff")
 
 
 def test_of_two_rows_with_one_key_the_rule_says_which_stands() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import NoReturn, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -38,7 +37,7 @@ class Source:
     def beginnings(self) -> dict[Place, int]:
         """The offset of the first record that each partition still has."""
         found = {}
-        with _translated():
+        with kafka.translated():
             for topic in self._topics:
                 for partition in self._consumer.list_topics(topic, timeout=_PATIENCE).topics[topic].partitions:
                     found[topic, partition] = self._first(topic, partition)
@@ -46,7 +45,7 @@ class Source:
 
     def read_from(self, offsets: Mapping[Place, int]) -> None:
         """Reads these places, each from its offset."""
-        with _translated():
+        with kafka.translated():
             self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
 
     def records(self, most: int, timeout: float) -> list[Message]:
@@ -54,7 +53,7 @@ class Source:
 
         Raises OffsetLostError where the offset to go on from is not there any more.
         """
-        with _translated():
+        with kafka.translated():
             first = self._consumer.poll(timeout)
             if first is None:
                 return []
@@ -66,7 +65,7 @@ class Source:
 
     def check(self) -> None:
         """Asks Kafka for a sign of life: a consumer whose broker is gone just hears nothing."""
-        with _translated():
+        with kafka.translated():
             self._consumer.list_topics(self._topics[0], timeout=_PATIENCE)
 
     def _fail(self, message: Message, error: KafkaError) -> NoReturn:
@@ -83,11 +82,3 @@ class Source:
     def _first(self, topic: str, partition: int) -> int:
         first: int = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_PATIENCE)[0]
         return first
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except KafkaException as e:
-        raise kafka.translate(e) from e

@@ -15,9 +15,10 @@ MAX_TENANT = 2**63 - 1
 MAX_PROCESSING_MS = 10**9
 #: The largest payload, in bytes.
 MAX_PAYLOAD = 256 << 10
-#: The longest number in a payload, in characters once it is written without an exponent; and the largest exponent, as
-#: doubles have it. Postgres writes numbers out: 1e131071 takes it 131 072 characters.
+#: The longest number in a payload, in characters once it is written without an exponent; and the exponents, which are
+#: those of doubles. Postgres writes numbers out: 1e131071 takes it 131 072 characters.
 MAX_NUMBER = 400
+MIN_EXPONENT = -324
 MAX_EXPONENT = 308
 #: An event is of this time in epoch milliseconds or later, and before the other.
 FIRST = from_rfc3339("2000-01-01T00:00:00Z")
@@ -76,8 +77,8 @@ def check_tenant_event(event: TenantEvent) -> None:
         raise ValueError(f"`payload` has {len(payload)} bytes, {MAX_PAYLOAD} are allowed")
     if has_wide_number(payload):
         raise ValueError(
-            f"`payload` has a number of more than {MAX_NUMBER} characters when written out, or an exponent beyond"
-            f" {MAX_EXPONENT}"
+            f"`payload` has a number of more than {MAX_NUMBER} characters when written out, or with an exponent that is"
+            f" not within {MIN_EXPONENT} to {MAX_EXPONENT}"
         )
 
 
@@ -107,7 +108,7 @@ def may_have_wide_number(payloads: bytes) -> bool:
 
 def _is_wide(whole: bytes, fraction: bytes, exponent: bytes) -> bool:
     power = exponent.lstrip(b"+-").lstrip(b"0")
-    if len(power) > 3 or int(power or b"0") > MAX_EXPONENT:
+    shift = int(power[:4] or b"0") * (-1 if exponent[:1] == b"-" else 1)
+    if not MIN_EXPONENT <= shift <= MAX_EXPONENT:
         return True
-    shift = int(exponent or b"0")
     return max(len(whole) + shift, 1) + max(len(fraction) - shift, 0) > MAX_NUMBER

@@ -20,7 +20,7 @@ from streams.engine.records import Record
 #: First record of a slice (topic, partition, offset) to when it was polled.
 _polled: dict[tuple[str | None, int | None, int | None], float] = {}
 _poll, _process = Reader._poll, Combine.process
-_out = Path(os.environ["TIMED_SLICES"]).open("w", buffering=1 << 16)  # noqa: SIM115 - until the process ends
+_out = Path(os.environ["TIMED_SLICES"]).open("w", buffering=1)  # noqa: SIM115 - until the process ends, however
 
 
 def _place(record: Any) -> tuple[str | None, int | None, int | None]:

@@ -35,6 +35,7 @@ _UNAVAILABLE = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError._UNKNOWN_PARTITION,
+    KafkaError._NOENT,  # said by a question for offsets: "No leaders found"
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,

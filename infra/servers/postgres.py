@@ -11,14 +11,15 @@ import os
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
-import psycopg
 from psycopg import sql
 
+from infra import postgres
 from infra.config import Config
-from infra.errors import ForeignDataError, ServerFailedError
+from infra.errors import ForeignDataError, PostgresUnavailableError, ServerFailedError
 from infra.ports import check_free
 from infra.processes import Process, spawn
 from infra.servers.server import fresh_log, last_words, wait_until
@@ -78,7 +79,7 @@ class PostgresServer:
             "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
         ]  # fmt: skip
         try:
-            code = spawn(command, user=self._user, log=self.log, cwd=self._config.home).wait(60)
+            code = spawn(command, user=self._user, log=self.log, cwd=self._config.home, env=_environment()).wait(60)
         except subprocess.TimeoutExpired as e:
             raise last_words(self, "cannot be given a new data folder: initdb does not end") from e
         if code:
@@ -105,26 +106,40 @@ class PostgresServer:
             user=self._user,
             cwd=self._folder,
             log=self.log,
+            env=_environment(),
             signal_at_parents_end=self.signal_at_parents_end,
         )
 
     def wait_ready(self, process: Process) -> None:
         """Returns once the database `weir` is there and answers."""
+        refused: PostgresUnavailableError | None = None
 
         def answers() -> bool:
+            nonlocal refused
             try:
                 self._make_database()
-            except psycopg.OperationalError:
+            except PostgresUnavailableError as e:
+                refused = e
                 return False
             return True
 
-        wait_until(answers, process, self)
+        try:
+            wait_until(answers, process, self)
+        except ServerFailedError as e:
+            if process.poll() is not None:
+                raise
+            raise ServerFailedError(f"{e}: {refused}") from e  # it runs: its log does not say why
 
     def _make_database(self) -> None:
         root = f"postgresql://postgres@127.0.0.1:{self._config.postgres_port}/postgres"
-        with psycopg.connect(root, autocommit=True, connect_timeout=2) as connection:
+        with postgres.connect(replace(self._config, postgres=root), "weir-up") as connection, postgres.translated():
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'weir'").fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier("weir")))
+
+
+def _environment() -> dict[str, str]:
+    """Without libpq's variables: the server reads some of them too, and would not start with a wrong one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 def check_version(folder: Path) -> None:

@@ -13,7 +13,10 @@ import pytest
 
 from command import started, weir
 from infra import postgres
-from infra.config import Config
+from infra.config import Config, load
+from infra.ports import free_ports
+from infra.servers.postgres import PostgresServer
+from infra.servers.server import running
 from link_records import Job, cell, closed
 from link_store_probe import Probe, expected, until
 from schemas.times import from_rfc3339, to_rfc3339
@@ -26,6 +29,17 @@ FOREIGN = {
     "PGCLIENTENCODING": "LATIN1",
     "PGOPTIONS": "-c statement_timeout=1 -c search_path=pg_catalog -c IntervalStyle=iso_8601 -c extra_float_digits=-5",
     "PGAPPNAME": "another",
+}
+#: No server starts with these as they are, and no session begins.
+WRONG = {
+    "PGDATESTYLE": "nonsense",
+    "PGTZ": "Nowhere/Nothing",
+    "PGCLIENTENCODING": "nonsense",
+    "PGOPTIONS": "-c statement_timeout=1 -c default_transaction_read_only=on -c nosuch=1",
+    "PGDATA": "/nowhere",
+    "PGPORT": "1",
+    "PGDATABASE": "nosuch",
+    "PGUSER": "nobody",
 }
 #: The last quarter of an hour of a month, by the clock of UTC.
 LATE = from_rfc3339("2023-01-31T23:45:00Z")
@@ -114,3 +128,18 @@ def test_a_session_is_as_weir_wants_it(config: Config, monkeypatch: pytest.Monke
 def shown(connection: psycopg.Connection, setting: str) -> object:
     row = connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
     return row and row[0]
+
+
+def test_the_embedded_server_starts_whatever_libpq_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    config = load({"WEIR_HOME": str(tmp_path), "WEIR_POSTGRES_PORT": str(port)})
+    for name, value in WRONG.items():
+        monkeypatch.setenv(name, value)
+    with running(PostgresServer(config)), postgres.connect(config, "test") as connection:
+        assert connection.execute("SELECT current_database()::text").fetchall() == [("weir",)]
+        assert shown(connection, "statement_timeout") == "0"
+        # What the server itself was started with, of which a session of weir's shows nothing.
+        [found] = connection.execute(
+            "SELECT count(*) FROM pg_settings WHERE source = 'environment variable'"
+        ).fetchall()
+        assert found == (0,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from bisect import bisect_right
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,8 @@ from infra import log
 from infra.config import Config
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+#: The unit of `st_blocks`, whatever the filesystem's blocks are.
+_BLOCK = 512
 _log = log.get(__name__)
 
 
@@ -47,33 +50,83 @@ class StatusFile:
     def set(self, state: str, **detail: str | int | float | bool | None) -> None:
         """Replaces what is said. Cheap enough for every change of state; not for every message.
 
-        On a full disk it is written over what was said before. What cannot be written at all is logged: nobody stops
-        working because of it.
+        On a full disk it is written over what was said before, cut to the room that this has. What cannot be written
+        at all is logged: nobody stops working because of it.
         """
         process = psutil.Process(self._pid)
         status = ServiceStatus(self._name, state, process.pid, process.create_time(), self.address, detail)
         try:
-            self._write(msgspec.json.encode(status))
+            self._write(status)
         except OSError as e:
             _log.warning("status.not_written", status=self._name, state=state, error=str(e))
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, status: ServiceStatus) -> None:
         fresh = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(content)
+            fresh.write_bytes(msgspec.json.encode(status))
             fresh.replace(self._path)
         except OSError as e:
             fresh.unlink(missing_ok=True)
             if e.errno not in _FULL:
                 raise
-            # The block that it has is still its own. Spaces at the end, so that no end of what stood there is read.
-            with self._path.open("r+b", buffering=0) as file:
-                file.write(content.ljust(os.fstat(file.fileno()).st_size))
+            self._write_over(status)
+
+    def _write_over(self, status: ServiceStatus) -> None:
+        """Into the blocks that the file has, which are still its own. Raises OSError where they are too few."""
+        with self._path.open("r+b", buffering=0) as file:
+            held = os.fstat(file.fileno())
+            # Spaces at the end, so that no end of what stood there is read.
+            content = _fitting(status, max(held.st_size, held.st_blocks * _BLOCK)).ljust(held.st_size)
+            written = file.write(content)
+            if written < len(content):  # there is less room than the filesystem says: what is cut is not left there
+                file.seek(0)
+                content = _fitting(status, written).ljust(written)
+                if file.write(content) < written:
+                    raise _no_room(written)
+                file.truncate(written)
 
     def remove(self) -> None:
         """Forgets the service; called when it stops in order."""
         self._path.unlink(missing_ok=True)
+
+
+def _fitting(status: ServiceStatus, size: int) -> bytes:
+    """As `shortened`. Raises OSError where there is no such form."""
+    content = shortened(status, size)
+    if content is None:
+        raise _no_room(size)
+    return content
+
+
+def _no_room(size: int) -> OSError:
+    return OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, and the file has only {size} bytes")
+
+
+def shortened(status: ServiceStatus, size: int) -> bytes | None:
+    """A status as JSON of at most `size` bytes: its long texts are cut, or else its detail is left out.
+
+    None where that is too long as well.
+    """
+    whole = msgspec.json.encode(status)
+    if len(whole) <= size:
+        return whole
+    texts = [value for value in status.detail.values() if isinstance(value, str)]
+    longest = max(map(len, texts), default=0)
+    # Lengths that were seen to fit are below the place found: what is there fits, however texts are escaped.
+    place = bisect_right(range(longest), size, key=lambda limit: len(msgspec.json.encode(_cut(status, limit))))
+    form = _cut(status, place - 1) if place else msgspec.structs.replace(status, detail={})
+    content = msgspec.json.encode(form)
+    return content if len(content) <= size else None
+
+
+def _cut(status: ServiceStatus, limit: int) -> ServiceStatus:
+    """With no text in its detail longer than `limit` characters and a mark."""
+    cut = {
+        name: value[:limit] + "…" if isinstance(value, str) and len(value) > limit else value
+        for name, value in status.detail.items()
+    }
+    return msgspec.structs.replace(status, detail=cut)
 
 
 def read_all(config: Config) -> list[ServiceStatus]:

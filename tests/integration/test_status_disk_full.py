@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def test_what_is_said_on_a_full_disk_takes_the_place_of_what_was_said(tmp_path: 
             other.set("running")
             [said] = read_all(config)
             assert (said.name, said.state, said.detail) == ("sink", "waiting", {"attempt": 1, "error": error})
+        # More than a block: as much as it holds. The same where the file seems to have two, and has not.
+        for _ in range(2):
+            status.set("waiting", attempt=2, error="z" * 6000)
+            [said] = read_all(config)
+            error = str(said.detail["error"])
+            assert (said.state, said.detail["attempt"], error.strip("z")) == ("waiting", 2, "…")
+            assert 3500 < len(error) < 4096
+            os.truncate(disk / "run" / "sink.json", 8192)
+        status.set("waiting", attempt=3, error="full")
+        assert [said.detail for said in read_all(config)] == [{"attempt": 3, "error": "full"}]
         assert [path.name for path in (disk / "run").iterdir() if path.suffix != ".json"] == []
         filler.unlink()
         status.set("running", records=11)

@@ -18,6 +18,8 @@ from infra.errors import ArchiveDamagedError, ArchiveUnavailableError, ConfigErr
 
 #: Seconds to connect and to wait for an answer, and how often a request is tried.
 _CONNECT_S, _REQUEST_S, _TRIES = 5, 30, 3
+#: How the library says a 403: it gives no number for those that it has a name for.
+_DENIED = ("AWS Error ACCESS_DENIED", "HTTP status 403")
 
 
 class Place:
@@ -83,10 +85,18 @@ class Place:
         return len(files)
 
     def reach(self) -> None:
-        """Asks for the bucket, or the folder, as a whole: where that cannot be had, no file in it can."""
+        """Asks for the bucket, or the folder, as a whole: where that cannot be had, no file in it can.
+
+        A store that does not permit the question has answered. Who may not ask for its bucket may yet write there.
+        """
         whole = self._root if self._local else self._root.partition("/")[0]
-        with self._translated("reached"):
-            found = self.filesystem.get_file_info(whole)
+        try:
+            with self._translated("reached"):
+                found = self.filesystem.get_file_info(whole)
+        except ArchiveUnavailableError as e:
+            if not self._local and any(form in str(e) for form in _DENIED):
+                return
+            raise
         if found.type != pafs.FileType.Directory:
             raise ArchiveUnavailableError(f"{self.url} cannot be reached: there is no {whole}")
 

@@ -129,7 +129,10 @@ class Archiver:
                 time.sleep(1.0)
 
     def reach(self) -> None:
-        """After a month that failed: raises ArchiveUnavailableError where the archive is away, so every month would."""
+        """After a month that failed: raises ArchiveUnavailableError where the archive is away, so every month would.
+
+        One that does not permit to ask for it as a whole is not away.
+        """
         Place(self._place).reach()
 
     def due(self, before: dt.datetime) -> tuple[list[Month], list[str]]:

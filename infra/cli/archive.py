@@ -124,8 +124,9 @@ def _archived(archiver: Archiver, months: Sequence[Month]) -> list[str]:
                     archiver.reach()
                 except ArchiveUnavailableError as away:
                     raise ArchiveUnavailableError(
-                        f"{error}; no month after it was tried. Archived: {', '.join(gone) or 'none'}. The others stay "
-                        "in Postgres: run it again once the archive is there"
+                        f"{error}; the archive is away ({away}): no month after it was tried. "
+                        f"Archived: {', '.join(gone) or 'none'}. The others stay in Postgres: run it again once the "
+                        "archive is there"
                     ) from away
             print(f"weir: {error}", file=sys.stderr)
             archiver.go_on()

@@ -6,7 +6,7 @@ import http.client
 import os
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -70,10 +70,13 @@ def away() -> Iterator[str]:
 
 
 class Cut:
-    """The way to a store. From the first request whose address holds `at` on nothing is answered, until `mended`."""
+    """The way to a store. From the first request whose address holds `at` on nothing is answered, until `mended`.
 
-    def __init__(self, store: str, at: str) -> None:
-        self.store, self.at = store.removeprefix("http://"), at
+    What `denied` says of a method and an address is answered with 403.
+    """
+
+    def __init__(self, store: str, at: str, denied: Callable[[str, str], bool] = lambda method, path: False) -> None:
+        self.store, self.at, self.denied = store.removeprefix("http://"), at, denied
         self.paths: list[str] = []
         self.broken = False
 
@@ -94,6 +97,11 @@ def cut(way: Cut) -> Iterator[str]:
             way.broken = way.broken or way.at in self.path
             if way.broken:
                 self.close_connection = True
+                return
+            if way.denied(self.command, self.path):
+                self.send_response(403)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
                 return
             upstream = http.client.HTTPConnection(way.store, timeout=10)
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}

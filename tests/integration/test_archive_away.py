@@ -32,8 +32,9 @@ def test_a_store_that_goes_away_ends_the_run_which_goes_on_when_it_is_back(
             [error] = [line for line in done.stderr.decode().splitlines() if not line.startswith("events_20")]
             assert error.startswith("weir: events_202302 is not archived: s3://cold/weir/events_202302/")
             assert "NETWORK_CONNECTION" in error
+            assert "; the archive is away (s3://cold/weir cannot be reached: " in error
             assert error.endswith(
-                "; no month after it was tried. Archived: events_202301. The others stay in Postgres: run it again "
+                ": no month after it was tried. Archived: events_202301. The others stay in Postgres: run it again "
                 "once the archive is there"
             )
             assert not any("202303" in path for path in way.paths)
@@ -46,19 +47,56 @@ def test_a_store_that_goes_away_ends_the_run_which_goes_on_when_it_is_back(
             assert events.archived() == before
 
 
-@pytest.mark.parametrize("status", [403, 500], ids=["refuses", "fails"])
-def test_a_store_that_takes_nothing_is_asked_for_one_month(
-    environ: dict[str, str], config: Config, monkeypatch: pytest.MonkeyPatch, status: int
+def test_a_store_that_fails_is_asked_for_one_month(
+    environ: dict[str, str], config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with events_of(config) as events, answering(status) as address:
+    with events_of(config) as events, answering(500) as address:
         for month in (JANUARY, FEBRUARY):
             events.fill(month, rows=300)
         done = weir(with_store(environ, monkeypatch, address), *ARCHIVE, "s3://cold/weir")
         assert (done.returncode, done.stdout) == (1, b"")
         [error] = [line for line in done.stderr.decode().splitlines() if not line.startswith("events_20")]
-        assert error.startswith("weir: events_202301 is not archived: ")
+        assert error.startswith("weir: events_202301 is not archived: s3://cold/weir/events_202301/")
+        assert "the archive is away (s3://cold/weir cannot be reached: " in error
         assert "no month after it was tried. Archived: none." in error
         assert events.partitions() == {"events_202301", "events_202302"}
+
+
+def test_a_store_that_permits_nothing_is_not_away(
+    environ: dict[str, str], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with events_of(config) as events, answering(403) as address:
+        for month in (JANUARY, FEBRUARY):
+            events.fill(month, rows=300)
+        done = weir(with_store(environ, monkeypatch, address), *ARCHIVE, "s3://cold/weir")
+        assert (done.returncode, done.stdout) == (1, b"")
+        errors = [line for line in done.stderr.decode().splitlines() if not line.startswith("events_20")]
+        for error, name in zip(errors, ("events_202301", "events_202302"), strict=True):
+            assert error.startswith(f"weir: {name} is not archived: s3://cold/weir/{name}/")
+            assert "ACCESS_DENIED" in error
+        assert events.partitions() == {"events_202301", "events_202302"}
+
+
+def test_who_may_not_ask_for_the_bucket_loses_no_month_but_the_bad_one(
+    environ: dict[str, str], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(method: str, path: str) -> bool:
+        return (method, path.rstrip("/")) == ("HEAD", "/cold") or (method in ("PUT", "POST") and "202302" in path)
+
+    with events_of(config) as events, object_store(monkeypatch) as store:
+        for month in (JANUARY, FEBRUARY, MARCH):
+            events.fill(month, rows=300)
+        way = Cut(store, "\0", denied)
+        with cut(way) as address:
+            done = weir(with_store(environ, monkeypatch, address), *ARCHIVE, "s3://cold/weir")
+        assert done.returncode == 1
+        assert [line.split(":")[0] for line in done.stdout.decode().splitlines()] == ["events_202301", "events_202303"]
+        [error] = [line for line in done.stderr.decode().splitlines() if not line.startswith("events_20")]
+        assert error.startswith("weir: events_202302 is not archived: s3://cold/weir/events_202302/")
+        assert "ACCESS_DENIED" in error
+        assert "away" not in error
+        assert "/cold" in {path.rstrip("/") for path in way.paths}
+        assert events.partitions() == {"events_202302"}
 
 
 def test_a_folder_that_is_away_ends_the_run(environ: dict[str, str], config: Config, tmp_path: Path) -> None:

@@ -110,6 +110,11 @@ class Batch:
     bytes: int = 0
 
     @property
+    def elements(self) -> int:
+        """The elements of its records, whatever becomes of them."""
+        return sum(len(part.rows) for part in self.parts.values()) + len(self.refused)
+
+    @property
     def rows(self) -> dict[str, list[Row]]:
         """The rows by table name, in the order of their records."""
         return {name: part.rows for name, part in self.parts.items()}
@@ -166,9 +171,12 @@ class Batcher:
                 continue
             for place, (element, raw) in enumerate(elements(value)):
                 source = Element(record, None if raw == value else place, raw)
+                if isinstance(element, PoisonError):
+                    # Not raised: an error that stands in a frame of its own traceback holds the batch until garbage is
+                    # looked for.
+                    refused.append(refusal(self._job, source, element))
+                    continue
                 try:
-                    if isinstance(element, PoisonError):
-                        raise element
                     row = made(element, cast(int, record.partition()))
                 except PoisonError as e:
                     refused.append(refusal(self._job, source, e))

@@ -31,8 +31,9 @@ _POLL = 0.5
 _FILL = 0.02
 #: How long nothing may come before Kafka and Postgres are asked whether they are there, in seconds.
 _QUIET = 2.0
-#: So many records are made into rows at a time: few enough that they stay in the processor's cache meanwhile.
-_RUN = 1_000
+#: So many records, and about so many bytes of them, are made into rows at a time: few enough that they stay in the
+#: processor's cache meanwhile.
+_RUN, _RUN_BYTES = 1_000, 1 << 20
 #: Bytes of records in one transaction, about: memory holds three of them at most.
 _BYTES = 32 << 20
 #: Records per transaction where Postgres has refused a row in a batch: what is tried again for each bad row is no more.
@@ -93,18 +94,18 @@ class Sink:
             work = _Work(store, Refusals(self._config), positions)
             self._say_running()
             _log.info("sink.running", sink=self._name, partitions=len(positions))
-            with Writer(f"{self._name}-writer") as writer:
+            with Writer(f"{self._name}-writer", store.ping, _QUIET) as writer:
                 self._read(source, work, writer, stop)
 
     def _read(self, source: Source, work: _Work, writer: Writer, stop: threading.Event) -> None:
         """One batch is read, and made into rows, while the one before it is stored."""
         heard = time.monotonic()
         while not stop.is_set():
-            if records := source.records(_RUN, _POLL):
+            if records := source.records(_RUN, _RUN_BYTES, _POLL):
                 batch = self._batcher.batch(records)
                 # What is there already shares a transaction, rather than wait for one of its own.
-                while writer.busy and len(batch.records) < self._most and batch.bytes < _BYTES and not stop.is_set():
-                    self._batcher.extend(batch, source.records(min(_RUN, self._most - len(batch.records)), _FILL))
+                while writer.busy and batch.elements < self._most and batch.bytes < _BYTES and not stop.is_set():
+                    self._batcher.extend(batch, source.records(_RUN, _RUN_BYTES, _FILL))
                 batch.seal()
                 writer.give(partial(self._store, work, batch))
             elif time.monotonic() - heard < _QUIET:
@@ -115,7 +116,7 @@ class Sink:
                 writer.wait()
                 work.store.ping()
                 source.check()
-            self._backoff.reset()
+                self._backoff.reset()
             heard = time.monotonic()
             if heard - self._said > _QUIET:
                 self._say_running()
@@ -144,6 +145,7 @@ class Sink:
         # Dead letters last: where storing fails, they are not sent over and over.
         refused = work.store.write(batch, work.positions, work.refusals.send, sieve)
         work.positions.update(batch.next_offsets)
+        self._backoff.reset()
         self._facts["records"] += len(batch.records)
         self._facts["refused"] += len(refused)
         _log.debug("sink.stored", sink=self._name, records=len(batch.records))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
+from itertools import accumulate
 from typing import NoReturn, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -27,6 +28,7 @@ class Source:
     def __init__(self, config: Config, group: str, topics: Sequence[str]) -> None:
         self._consumer = kafka.consumer(config, group)
         self._topics = topics
+        self._held: list[Message] = []  # read, and not yet asked for
 
     def __enter__(self) -> Source:
         return self
@@ -48,20 +50,24 @@ class Source:
         with kafka.translated():
             self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
 
-    def records(self, most: int, timeout: float) -> list[Message]:
-        """The next records, `most` of them at most; none where none came within `timeout` seconds.
+    def records(self, most: int, size: int, timeout: float) -> list[Message]:
+        """The next records: `most` of them, and `size` bytes of values, at most, but one if there is one.
 
-        Raises OffsetLostError where the offset to go on from is not there any more.
+        None where none came within `timeout` seconds. Raises OffsetLostError where the offset to go on from is not
+        there any more.
         """
-        with kafka.translated():
-            first = self._consumer.poll(timeout)
-            if first is None:
-                return []
-            messages = [first, *self._consumer.consume(most - 1, timeout=_FILL)]
-            for message in messages:
-                if (error := message.error()) is not None:
-                    self._fail(message, error)
-            return messages
+        if not self._held:
+            with kafka.translated():
+                first = self._consumer.poll(timeout)
+                if first is None:
+                    return []
+                self._held = [first, *self._consumer.consume(most - 1, timeout=_FILL)]
+                for message in self._held:
+                    if (error := message.error()) is not None:
+                        self._fail(message, error)
+        taken = within(self._held, most, size)
+        records, self._held = self._held[:taken], self._held[taken:]
+        return records
 
     def check(self) -> None:
         """Asks Kafka for a sign of life: a consumer whose broker is gone just hears nothing."""
@@ -82,3 +88,11 @@ class Source:
     def _first(self, topic: str, partition: int) -> int:
         first: int = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_PATIENCE)[0]
         return first
+
+
+def within(records: Sequence[Sized], most: int, size: int) -> int:
+    """How many of these come first that are no more than `most`, and no longer than `size` together; one at least."""
+    lengths = list(map(len, records[:most]))
+    if sum(lengths) <= size:
+        return len(lengths)
+    return max(1, sum(total <= size for total in accumulate(lengths)))

@@ -26,6 +26,8 @@ _SESSION = {
     "lock_timeout": "2s",
     "statement_timeout": "60s",
 }
+#: So many refused elements are told of at a time.
+_TOLD = 50_000
 
 
 class StandbyError(RetryableError):
@@ -115,9 +117,9 @@ class SinkStore:
     ) -> list[Refused]:
         """Stores a prepared batch, all of it or nothing; returns what was refused, of the batch and here.
 
-        `before_commit` is given that once all else is done. With a `sieve`, rows that Postgres does not take are found,
-        and refused. Raises FencedError where an offset is not the `expected` one, and DataRefusedError where Postgres
-        does not take a row and there is no sieve: nothing is stored then.
+        `before_commit` is given that, some at a time, once all else is done. With a `sieve`, rows that Postgres does
+        not take are found, and refused. Raises FencedError where an offset is not the `expected` one, and
+        DataRefusedError where Postgres does not take a row and there is no sieve: nothing is stored then.
         """
         refused = list(batch.refused)
         with postgres.translated(), self._connection.transaction(), self._connection.cursor() as cursor:
@@ -131,7 +133,9 @@ class SinkStore:
                     for rollup, cells in zip(part.table.rollups, part.cells(), strict=True):
                         roll_up(cursor, rollup, cells)
             refused.sort(key=_in_order)
-            before_commit(refused)
+            for start in range(0, len(refused), _TOLD):
+                before_commit(refused[start : start + _TOLD])
+                cursor.execute("SELECT")  # many take longer than the server lets a transaction be silent
         return refused
 
     def _advance(

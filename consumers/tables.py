@@ -71,7 +71,7 @@ class Table:
     the transaction, with those whose references are there; and what makes it faster: `plain` makes rows of records'
     values, and None of a value that is not one plain element, which then is looked at as usual; `encode` makes rows'
     bytes as binary COPY has them; `order` is what rows are sorted by before they are appended, so that neighbours in an
-    index come together. `batch`: records per transaction at most.
+    index come together. `batch`: elements per transaction, about.
     """
 
     topic: Topic

@@ -24,7 +24,7 @@ from schemas.topics import TENANT_EVENTS
 _DAY_MS = 86_400_000
 #: Postgres counts from 2000-01-01: so many milliseconds after 1970.
 _POSTGRES_EPOCH = 946_684_800_000
-#: Records per transaction at most: each transaction reads and writes every tenant's row of the day.
+#: Events per transaction, about: each transaction reads and writes every tenant's row of the day.
 _BATCH = 100_000
 
 Clock = Callable[[], int]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
+import weakref
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumers.batch import Batch, Batcher
 from consumers.link_tables import LINK_COUNTS_TABLE, LINK_TABLES, LINK_WINDOWS_TABLE
+from consumers.sink_source import within
 from consumers.tables import Table
 from messages import message
 from schemas import examples
@@ -92,3 +97,27 @@ def test_a_topic_without_a_type_cannot_be_stored() -> None:
     table = Table(DEAD_LETTERS, "dead_letters", {"a": "text"}, ("a",), lambda element, partition: ())
     with pytest.raises(ValueError, match="dead-letters has no type"):
         Batcher("x", {"dead-letters": table})
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(1, 5), st.integers(0, 20))
+def test_a_run_is_what_there_is_room_for_and_one_at_least(lengths: list[int], most: int, size: int) -> None:
+    values = [bytes(length) for length in lengths]
+    taken = within(values, most, size)
+    assert taken <= most
+    assert sum(lengths[:taken]) <= size or taken == 1
+    if 0 < taken < min(most, len(values)):
+        assert sum(lengths[: taken + 1]) > size
+
+
+@pytest.mark.parametrize("value", [b"poison", b"[1, 2]", b"", b"[]"])
+def test_what_is_refused_does_not_hold_what_it_came_with(value: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        batch = batch_of(("link-counts", 0, 1, count("a", "b", 1)), ("link-counts", 0, 2, value))
+        assert batch.refused
+        part = weakref.ref(batch.parts["link_counts"])
+        batch.parts.clear()
+        assert part() is None
+    finally:
+        gc.enable()

@@ -82,10 +82,11 @@ def test_what_is_usual_takes_the_short_way_whatever_stands_beside_it(numbers: li
         ('{"a":' + "9" * 400 + "}", False), ('{"a":' + "9" * 401 + "}", True),
         ('{"a":0.' + "1" * 400 + "}", True), ('{"a":1e' + "9" * 5000 + "}", True),
         ('{"a":1' + "0" * 200 + "e200}", True), ('{"a":1.' + "0" * 300 + "e308}", False),
+        ('{"a":' + "1" * 301 + "e99}", False), ('{"a":' + "1" * 302 + "e99}", True),
         ('{"a":"1e131071","1e131071":"' + "9" * 500 + '"}', False), (r'{"a":"\\\"1e999","b":1}', False),
         (r'{"a":"\\","b":1e999}', True), (r'{"a":"x\"","b":[1,1e999]}', True), ("null", False),
     ],
-    ids=range(20),
+    ids=range(22),
 )  # fmt: skip
 def test_numbers_that_are_too_long_once_written_out_are_refused_either_way(payload: str, wide: bool) -> None:
     value = f'{{"tenant_id":1,"created_at":{NOW},"event_type":"a","processing_time":1,"payload":{payload}}}'.encode()

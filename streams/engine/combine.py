@@ -121,9 +121,10 @@ class Combine(Stage):
         source, times_of = self._source, self._job.times_of
         for index, (element, raw) in enumerate(self._job.decoder.elements(value)):
             place = None if raw is value else index
+            if isinstance(element, PoisonError):  # not raised here: its traceback would hold this frame, which holds it
+                source.refuse(record, raw, place, element)
+                continue
             try:
-                if isinstance(element, PoisonError):
-                    raise element
                 times = [stamped] if times_of is None else times_of([element], [stamped])
                 source.check(times[0], "record's timestamp" if times_of is None else "event's time")
                 keys = self._job.keys_of([element], times)

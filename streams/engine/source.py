@@ -222,9 +222,10 @@ class KeyedReader(Generic[E]):
         timestamp, value = record.timestamp()[1], record.value()
         for index, (element, raw) in enumerate(self._elements(value)):
             place = None if raw is value else index
+            if isinstance(element, PoisonError):  # not raised here: its traceback would hold this frame, which holds it
+                self._source.refuse(record, raw, place, element)
+                continue
             try:
-                if isinstance(element, PoisonError):
-                    raise element
                 self._source.check(timestamp)
                 if len(raw) > self._limit:
                     raise PoisonError(Reason.TOO_LARGE, f"it has {len(raw)} bytes, more than {self._limit}")

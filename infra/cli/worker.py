@@ -26,6 +26,7 @@ def worker(
     """Runs one worker of a stream job. Start as many as you like: they share the partitions."""
     from infra import log
     from infra.config import load
+    from infra.interpreter import share_memory
     from infra.kafka import ensure_topics
     from infra.status import StatusFile
     from streams import jobs
@@ -36,6 +37,7 @@ def worker(
     if explain:
         _explain(config, jobs.make(job, config))
         return
+    share_memory()
     log.setup(config, f"worker-{job}")
     made = jobs.make(job, config)
     if crash_at is not None:

@@ -3,7 +3,7 @@
 Merging a thousand types takes from a tenth of a second to some seconds, so no request waits for it but the first: what
 was asked for lately is made anew every second, in a thread. The interpreter is shared with that thread: a call into the
 sketches' library keeps it for a few dozen microseconds, and whoever runs this lets threads take turns quickly
-(`SWITCH_S`).
+(`infra.interpreter`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from infra.errors import OverloadError
 from infra.threads import in_daemon
 from schemas.times import to_rfc3339
 
-#: For `sys.setswitchinterval`, in seconds.
-SWITCH_S = 0.0005
 #: How often answers are made anew, in seconds, and what part of the time the thread rests at least.
 _EVERY, _REST = 1.0, 0.2
 #: How often it looks whether there is something to take in, in seconds.

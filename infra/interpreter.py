@@ -10,7 +10,7 @@ import sys
 #: what is made of them, which hold no cycles, are looked through again and again.
 GARBAGE = 100_000
 #: How long a thread may keep the interpreter while another waits. At the default of 5 ms a thread that waits for a
-#: server's answers is kept waiting for the interpreter most of its time.
+#: server's answers, or serves requests, is kept waiting for the interpreter most of its time.
 SWITCH_S = 0.0005
 #: `M_ARENA_MAX` of mallopt(3).
 _ARENA_MAX = -8
@@ -20,8 +20,8 @@ def share_memory() -> None:
     """Has all threads of this process take memory from one place. Called before there are others.
 
     glibc gives each thread an arena of its own. Records are made in one thread and freed in another, so that arenas
-    grow with what nobody can use: a worker with a million cells had 920 MB where it has 543 with one arena. Where
-    the C library is another, nothing changes.
+    grow with what nobody can use (docs/explanation/engine.md has figures). Where the C library is another, nothing
+    changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -9,10 +9,11 @@ import sys
 from aiohttp import web
 
 from consumers.aggregates_api import AggregatesApi
-from consumers.metric_answers import SWITCH_S, Answers
+from consumers.metric_answers import Answers
 from consumers.metric_view import MetricView
 from infra.cli.view_service import ViewService
 from infra.config import Config
+from infra.interpreter import SWITCH_S
 from producers.ingest import METRICS, Ingest
 
 

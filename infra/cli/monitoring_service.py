@@ -12,11 +12,9 @@ from consumers.client_view import ClientView
 from consumers.clients_api import ClientsApi
 from infra.cli.view_service import ViewService
 from infra.config import Config
+from infra.interpreter import SWITCH_S
 from producers.ingest import MONITORING, Ingest
 
-#: How long a thread may keep the interpreter while another waits, in seconds. At the default of 5 ms requests wait that
-#: long for what reads topics.
-_SWITCH = 0.0005
 #: After so many more keys, all that is held is left out of the search for cycles: what holds clients' data is none, and
 #: to look through a million keys takes a second in which nobody is answered.
 _KEYS = 20_000
@@ -29,7 +27,7 @@ async def serve(config: Config) -> None:
 
     Raises PortTakenError, and WeirError where nothing can be written or read any more.
     """
-    sys.setswitchinterval(_SWITCH)
+    sys.setswitchinterval(SWITCH_S)
     view = ClientView(config)
     ingest = Ingest(config, MONITORING, check=view.check_kind)
     service = ViewService(config, "monitoring", config.monitoring_port, ingest, view, "clients", view.facts)

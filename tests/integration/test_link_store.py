@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from command import started, weir
-from consumers.batch import Batch, Part
+from consumers.batch import Batch, Batcher, Part, Refused
 from consumers.link_tables import LINK_TABLES
 from consumers.sink_store import FencedError, SinkStore, StandbyError
 from infra import config as configuration
@@ -26,6 +26,7 @@ from infra.servers.kafka import KafkaServer
 from infra.servers.postgres import PostgresServer
 from link_records import Job, cell, closed
 from link_store_probe import Probe, expected, until
+from messages import message
 from own_servers import own
 from schemas.dead_letters import Reason, from_headers
 
@@ -319,3 +320,22 @@ def test_it_ends_within_five_seconds_while_a_lock_holds_it_up(
         until(probe.storing)
         sink.process.send_signal(signal.SIGTERM)
         assert sink.process.wait(5) == 0
+
+
+def test_many_refused_elements_are_told_of_some_at_a_time_and_none_twice(config: Config) -> None:
+    postgres.migrate(config)
+    place = ("link-counts", 0)
+    poison = b"[" + b",".join([b"0"] * 120_001) + b"]"
+    batch = Batcher("link-store", {t.topic.name: t for t in LINK_TABLES}).batch([message(*place, 0, poison)])
+    told: list[int | None] = []
+    sizes: list[int] = []
+
+    def tell(refused: Sequence[Refused]) -> None:
+        sizes.append(len(refused))
+        told.extend(one.origin.element for one in refused)
+
+    with SinkStore(config, "link-store", LINK_TABLES) as store:
+        store.write(batch, store.offsets({place: 0}), tell)
+        assert store.offsets({place: 0}) == {place: 1}
+    assert told == list(range(120_001))
+    assert len(sizes) > 1

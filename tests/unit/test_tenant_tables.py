@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from typing import Any
 
 import msgspec
 import pytest
@@ -176,3 +177,11 @@ def test_a_declaration_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="t: "):
         Table(LINK_COUNTS, "t", {"a": "int4"}, key, lambda e, p: (), conflict, rollups)
+
+
+@pytest.mark.parametrize(
+    "given", [{"encode": encoded}, {"order": id}, {"encode": encoded, "order": id}], ids=["bytes", "an order", "both"]
+)
+def test_rows_that_may_be_replaced_are_not_made_into_bytes_or_sorted(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="t: rows are made into bytes"):
+        Table(LINK_COUNTS, "t", {"a": "int4"}, ("a",), lambda e, p: (), **given)

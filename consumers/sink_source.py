@@ -61,10 +61,11 @@ class Source:
                 first = self._consumer.poll(timeout)
                 if first is None:
                     return []
-                self._held = [first, *self._consumer.consume(most - 1, timeout=_FILL)]
-                for message in self._held:
+                found = [first, *self._consumer.consume(most - 1, timeout=_FILL)]
+                for message in found:
                     if (error := message.error()) is not None:
                         self._fail(message, error)
+            self._held = found
         taken = within(self._held, most, size)
         records, self._held = self._held[:taken], self._held[taken:]
         return records

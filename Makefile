@@ -1,18 +1,22 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup run test test-long test-unit chaos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-listener bench-metrics bench-ingest bench-clients bench-analytics lock clean
+.PHONY: setup runtime run test test-long test-unit chaos eos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-listener bench-metrics bench-ingest bench-hostile bench-first-run bench-clients bench-analytics lock clean
 .NOTPARALLEL:
 
 VENV := .venv
 BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
 READY := $(VENV)/.ready
-UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
+	--custom-compile-command "make lock"
 # The first of these that is 3.11 or newer; or the one that is given: make setup PYTHON=/path/to/python
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+NEEDS_PYTHON := [ -n "$(PYTHON)" ] || { \
+	echo "weir: Python 3.11 or newer is needed; install it, or name one: make setup PYTHON=/path/to/python" >&2; exit 1; }
 
 # Everything, sample feed included: what you see is what weir does.
-run: setup
+run: runtime
 	$(BIN)/weir demo
 
 # Two at a time: most tests wait for something most of the time. A file's tests stay together and in order; those that
@@ -34,10 +38,14 @@ CASE ?= links
 chaos: setup
 	PYTHONPATH=tests $(BIN)/python -m chaos.run $(SEEDS) $(CASE)
 
+# Kafka's own exactly-once system test, with its verifier, against keyed jobs: two runs, about three minutes each.
+eos: setup
+	PYTHONPATH=tests $(BIN)/python -m eos.run
+
 # Autobahn's WebSocket test suite, which needs a Python 2.7 with pip: make autobahn PYTHON2=/path/to/python2.7
 PYTHON2 ?= python2.7
 autobahn: setup
-	$(BIN)/python tests/autobahn.py $(PYTHON2)
+	$(BIN)/python tests/support/websocket/autobahn.py $(PYTHON2)
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -53,9 +61,9 @@ docs: setup
 bench: setup
 	$(BIN)/python -m benchmarks.links --events 1000000
 
-# Beside Kafka Streams and Flink: make bench-peers PEERS=the folder that holds them (benchmarks/links.py says how).
+# Beside other engines: make bench-peers PEERS=the folder that holds them (benchmarks/peers.py says how each is run).
 bench-peers: setup
-	@[ -n "$(PEERS)" ] || { echo "weir: make bench-peers PEERS=FOLDER; benchmarks/links.py says what is in it" >&2; exit 1; }
+	@[ -n "$(PEERS)" ] || { echo "weir: make bench-peers PEERS=FOLDER; benchmarks/peers.py says what is in it" >&2; exit 1; }
 	$(BIN)/python -m benchmarks.links --linger 200ms 1s --workers 1 2 --repeat 3 --peers $(PEERS)
 
 bench-latency: setup
@@ -88,6 +96,13 @@ bench-metrics: setup
 bench-ingest: setup
 	$(BIN)/python -m benchmarks.ingest
 
+bench-hostile: setup
+	$(BIN)/python -m benchmarks.hostile
+
+# From a clean clone to the first counts, with nothing cached, where the registries give 5 MB/s.
+bench-first-run: setup
+	$(BIN)/python -m benchmarks.first_run
+
 bench-clients: setup
 	$(BIN)/python -m benchmarks.client_store
 	$(BIN)/python -m benchmarks.clients_api
@@ -99,36 +114,28 @@ bench-analytics: setup
 	$(BIN)/python -m benchmarks.analytics_query --rows $(ROWS)
 	$(BIN)/python -m benchmarks.archive
 
+# Exactly what the locks say, then weir itself, editable: what runs (requirements.txt), and with what develops weir on
+# top (requirements-dev.txt). Done again only when one of these files changes.
 setup: $(READY)
+runtime: $(RUNTIME)
 
-# Exactly what requirements.txt locks, then weir itself, editable. Done again only when one of these files changes.
-$(READY): requirements.txt setup.cfg pyproject.toml
-	@if [ -z "$(PYTHON)" ]; then \
-		echo "weir: Python 3.11 or newer is needed; install it, or name one: make setup PYTHON=/path/to/python" >&2; \
-		exit 1; \
-	elif [ -n "$(UV)" ]; then \
-		set -e; \
-		echo "Setting up $(VENV) with uv."; \
-		[ -x $(BIN)/python ] || uv venv --quiet --python "$(PYTHON)" $(VENV); \
-		VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.txt; \
-		VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps --no-build-isolation --editable .; \
-	elif ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
-		echo "weir: this Python cannot make environments; install python3-venv (Debian, Ubuntu), or uv" >&2; \
-		exit 1; \
-	else \
-		set -e; \
-		echo "Setting up $(VENV) with pip; this takes about half a minute."; \
-		[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear $(VENV); \
-		$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt; \
-		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
-	fi
-	@touch $(READY)
+$(RUNTIME): requirements.txt setup.cfg pyproject.toml
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) -P infra/environment.py set-up $(VENV) requirements.txt
+	@touch $(RUNTIME)
 
-# Resolves anew: the Python packages (needs uv), and the jars of the embedded Kafka.
+$(READY): requirements-dev.txt requirements.txt setup.cfg pyproject.toml
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) -P infra/environment.py set-up $(VENV) requirements-dev.txt --sync
+	@touch $(RUNTIME) $(READY)
+
+# Resolves anew: the Python packages, and the jars of the embedded Kafka.
 lock: setup
-	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
-		--all-extras --custom-compile-command "make lock" setup.cfg --output-file requirements.txt
-	$(BIN)/python -m infra.servers.lock
+	$(LOCK) --extra build setup.cfg --output-file requirements.txt
+	$(LOCK) --extra build --extra archive --constraint requirements.txt setup.cfg --output-file requirements-archive.txt
+	$(LOCK) --all-extras --constraint requirements.txt setup.cfg --output-file requirements-dev.txt
+	$(PYTHON) -P infra/environment.py measure requirements.txt requirements-archive.txt requirements-dev.txt
+	$(BIN)/python -m weir.infra.servers.lock
 
 # Everything that can be made again. The data in .weir is not.
 clean:

@@ -17,7 +17,7 @@ import datasketches
 import msgspec
 import numpy
 
-from streams.engine.aggregates import Distinct, Quantiles, Sum
+from weir.streams.engine.aggregates.aggregates import Distinct, Quantiles, Sum
 
 VALUES, ORDERS, TRIALS = 10_000, 200, 20
 RNG = random.Random(1)

@@ -14,7 +14,6 @@ nobody has asked for before; `age_ms` is how old the answers were by their `as_o
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import subprocess
@@ -26,12 +25,12 @@ from typing import Any
 import psutil
 
 from benchmarks import bench
-from infra.config import Config
-from infra.ports import free_ports
+from weir.infra.config import Config
+from weir.infra.ports import free_ports
 
 
 def cells(config: Config, *options: object) -> subprocess.Popen[bytes]:
-    command = ["--kafka", config.bootstrap, "--prefix", config.topic_prefix, *map(str, options)]
+    command = ["--kafka", config.kafka.bootstrap, "--prefix", config.kafka.topic_prefix, *map(str, options)]
     return subprocess.Popen([sys.executable, "-m", "benchmarks.aggregates_cells", *command], stdout=subprocess.PIPE)
 
 
@@ -44,7 +43,7 @@ def written(process: subprocess.Popen[bytes]) -> int:
 
 def ask(config: Config, path: str) -> Any:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{config.metrics_port}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{config.metrics.port}{path}", timeout=60) as answer:
             return json.load(answer)
     except OSError:  # not there yet, or 503
         return None
@@ -54,13 +53,13 @@ def measure(config: Config, a: argparse.Namespace) -> dict[str, Any]:
     before = written(cells(config, "--types", a.types, "--fill", a.minutes))
     environ = dict(os.environ) | {
         "WEIR_HOME": str(config.home),
-        "WEIR_KAFKA": config.bootstrap,
-        "WEIR_TOPIC_PREFIX": config.topic_prefix,
-        "WEIR_METRICS_PORT": str(config.metrics_port),
+        "WEIR_KAFKA": config.kafka.bootstrap,
+        "WEIR_TOPIC_PREFIX": config.kafka.topic_prefix,
+        "WEIR_METRICS_PORT": str(config.metrics.port),
         "WEIR_LOG_LEVEL": "warning",
     }
     begun = time.monotonic()
-    service = subprocess.Popen([sys.executable, "-m", "infra.cli.main", "run", "metrics"], env=environ)
+    service = subprocess.Popen([sys.executable, "-m", "weir", "run", "metrics"], env=environ)
     try:
         bench.wait_until(lambda: ask(config, "/health") is not None, "the view is whole")
         assert ask(config, "/health")["aggregates"]["read"] == before
@@ -72,7 +71,7 @@ def measure(config: Config, a: argparse.Namespace) -> dict[str, Any]:
         time.sleep(5)
         process = psutil.Process(service.pid)
         begun, cpu = time.monotonic(), sum(process.cpu_times()[:2])
-        command = ["--port", config.metrics_port, "--minutes", a.minutes, "--types", a.types, "--rate", a.rate]
+        command = ["--port", config.metrics.port, "--minutes", a.minutes, "--types", a.types, "--rate", a.rate]
         out = subprocess.run(
             [sys.executable, "-m", "benchmarks.aggregates_driver", *map(str, command), "--seconds", str(a.seconds)],
             stdout=subprocess.PIPE, check=True,
@@ -99,9 +98,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90.0)
     a = parser.parse_args()
     (port,) = free_ports(1)
-    with bench.kafka(metrics_port=port) as config:
+    with bench.kafka(WEIR_METRICS_PORT=port) as config:
         # A Kafka of our own is told where it is by its address.
-        print(json.dumps(measure(dataclasses.replace(config, kafka=config.bootstrap), a)), flush=True)
+        print(json.dumps(measure(config.replace(WEIR_KAFKA=config.kafka.bootstrap), a)), flush=True)
 
 
 if __name__ == "__main__":

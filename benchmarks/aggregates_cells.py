@@ -1,4 +1,4 @@
-"""What the metrics job writes under load: minutes of many types with full sketches. Used by aggregates_api.py.
+"""Writes the metrics job's records under load: minutes of many types with full sketches. Used by aggregates_api.py.
 
     python -m benchmarks.aggregates_cells --kafka HOST:PORT --prefix PREFIX --types 1000 --fill 60
     python -m benchmarks.aggregates_cells --kafka HOST:PORT --prefix PREFIX --types 1000 --pace 1000 --seconds 60
@@ -10,7 +10,6 @@ four transactions; and when a minute is over, those of the last one once more, f
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import os
 import random
@@ -22,13 +21,13 @@ import datasketches
 import msgspec
 from confluent_kafka import Producer
 
-from infra.config import Config, load
-from infra.kafka import producer
-from schemas.links import Window
-from schemas.metric_state import STATE, MetricCell, MetricState
-from schemas.metrics import RANKS, MetricAggregate, aggregate_key
-from schemas.times import to_rfc3339
-from schemas.topics import METRIC_AGGREGATES
+from weir.infra.config import Config, load
+from weir.infra.kafka.client import producer
+from weir.schemas.metric_state import STATE, MetricCell, MetricState
+from weir.schemas.metrics import RANKS, MetricAggregate, aggregate_key
+from weir.schemas.times import to_rfc3339
+from weir.schemas.topics import METRIC_AGGREGATES
+from weir.schemas.windows import Window
 
 MINUTE = 60_000
 #: Different contents of cells; the events of each, as 100 000 a second give a thousand types.
@@ -63,9 +62,9 @@ class Cells:
     def __init__(self, config: Config) -> None:
         rng = random.Random(5)
         self._pool = [contents(rng) for _ in range(POOL)]
-        self._topic, self._partitions = config.topic(METRIC_AGGREGATES.name), config.partitions
+        self._topic, self._partitions = config.topic(METRIC_AGGREGATES.name), config.kafka.partitions
         self._producer: Producer = producer(
-            config, **{"transactional.id": f"{config.topic_prefix}{uuid.uuid4()}", "linger.ms": 20}
+            config, **{"transactional.id": f"{config.kafka.topic_prefix}{uuid.uuid4()}", "linger.ms": 20}
         )
         self._producer.init_transactions(30)
         self.written = 0
@@ -126,7 +125,7 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=0.0)
     parser.add_argument("--seconds", type=float, default=60.0)
     a = parser.parse_args()
-    cells = Cells(dataclasses.replace(load(os.environ), kafka=a.kafka, topic_prefix=a.prefix))
+    cells = Cells(load(os.environ).replace(WEIR_KAFKA=a.kafka, WEIR_TOPIC_PREFIX=a.prefix))
     fill(cells, a.types, a.fill)
     if a.pace:
         revise(cells, a.types, a.pace, a.seconds)

@@ -14,7 +14,7 @@ import json
 import time
 
 from benchmarks.bench import quantiles
-from schemas.times import from_rfc3339
+from weir.schemas.times import from_rfc3339
 
 
 class Connections:

@@ -1,4 +1,4 @@
-"""What a BRIN index on the events of tenants would give, and what it would cost: beside the B-tree, or in its place.
+"""Measures a BRIN index on the tenants' events: its gain and its cost, beside the B-tree and in its place.
 
     python -m benchmarks.analytics_brin [--rows 10000000] [--tenants 1000] [--batch 50000] [--late 0 0.01] [--rounds 5]
 
@@ -7,7 +7,7 @@ in order of time, within five seconds, over one month, sorted by tenant within e
 that share of them late, by up to 60 days. Each table is asked under each of `INDEXES`; those that do not belong there
 are dropped in a transaction that is rolled back, so they take turns round by round:
 
-- one tenant's events of a day, `consumers/sql/events.sql`, its first 100 and all; and the first 100 of the month;
+- one tenant's events of a day, `consumers/analytics/sql/events.sql`: the first 100, and all; the month's first 100;
 - how many events all tenants had in an hour and in a day, and their sum: bounded by nothing but the time;
 - one file of the archive, a tenth of the tenants, as `weir archive` reads it.
 
@@ -20,7 +20,6 @@ afterwards, which autovacuum does in life.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime as dt
 import itertools
 import json
@@ -40,13 +39,13 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.analytics_query import prepare, restarted
-from consumers.archive_files import COLUMNS, COPY_OPTIONS
-from consumers.sql import query
-from infra import postgres
-from infra.config import Config, load
-from infra.ports import free_ports
-from infra.servers.postgres import PostgresServer
-from infra.servers.server import running
+from weir.consumers.analytics.sql import query
+from weir.consumers.archive.files import COLUMNS, COPY_OPTIONS
+from weir.infra import postgres
+from weir.infra.config import Config, load
+from weir.infra.ports import free_ports
+from weir.infra.servers.postgres import PostgresServer
+from weir.infra.servers.server import running
 
 MONTH = (dt.datetime(2025, 3, 1, tzinfo=dt.UTC), dt.datetime(2025, 4, 1, tzinfo=dt.UTC))
 #: The months that late events are of, and the one that all questions are about.
@@ -284,8 +283,9 @@ def main() -> None:
     parser.add_argument("--plans", type=Path)
     a = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-        os.chmod(folder, 0o755)  # Postgres has a user of its own
-        config = dataclasses.replace(load(os.environ), home=Path(folder), postgres=None, postgres_port=free_ports(1)[0])
+        config = load(os.environ).replace(
+            WEIR_HOME=Path(folder), WEIR_POSTGRES=None, WEIR_POSTGRES_PORT=free_ports(1)[0]
+        )
         prepare(config)
         with running(PostgresServer(config)):
             make(config, a.tenants)

@@ -12,8 +12,8 @@ import psycopg
 from datasketches import kll_floats_sketch
 from psycopg import sql
 
-from infra import postgres
-from infra.config import Config
+from weir.infra import postgres
+from weir.infra.config import Config
 
 _EVENTS = """
 INSERT INTO {partition} (tenant_id, created_at, processing_time, event_type, payload)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import datetime as dt
 import json
 import os
@@ -33,17 +32,17 @@ from typing import Any
 import psycopg
 
 from benchmarks.analytics_fill import fill, months_from
-from consumers.analytics_cache import DayCache, MemoryStore
-from consumers.analytics_days import DailyQuery
-from consumers.analytics_events import EventQuery
-from consumers.analytics_repository import AnalyticsRepository
-from consumers.analytics_rows import Scope
-from consumers.sql import query
-from infra.config import Config, load
-from infra.ports import free_ports
-from infra.redis import RedisStore
-from infra.servers.postgres import PostgresServer
-from infra.servers.server import running
+from weir.consumers.analytics.cache import DayCache, MemoryStore
+from weir.consumers.analytics.days import DailyQuery
+from weir.consumers.analytics.events import EventQuery
+from weir.consumers.analytics.repository import AnalyticsRepository
+from weir.consumers.analytics.rows import Scope
+from weir.consumers.analytics.sql import query
+from weir.infra.config import Config, load
+from weir.infra.ports import free_ports
+from weir.infra.redis import RedisStore
+from weir.infra.servers.postgres import PostgresServer
+from weir.infra.servers.server import running
 
 FIRST = dt.date(2024, 1, 1)
 ORIGINAL = """
@@ -160,8 +159,8 @@ def measured(config: Config, a: argparse.Namespace) -> dict[str, Any]:
             if name.startswith("first_page"):
                 cache = DayCache(MemoryStore(64 << 20))
                 found[name]["memory"] = asyncio.run(warm(config, ask, rounds, cache))
-                if config.redis is not None:
-                    cache = DayCache(RedisStore(config.redis))
+                if config.redis.url is not None:
+                    cache = DayCache(RedisStore(config.redis.url))
                     found[name]["redis"] = asyncio.run(warm(config, ask, rounds, cache))
         found["sizes"] = sizes(config)
         if a.plans:
@@ -207,7 +206,7 @@ def plans(config: Config, a: argparse.Namespace) -> str:
             with connection.transaction():
                 connection.execute(query("scope"), {"scope": "*", "timeout_ms": "60000"})
                 found = connection.execute(b"EXPLAIN (ANALYZE, BUFFERS) " + query(name), parameters).fetchall()
-            written += [f"\n-- consumers/sql/{name}.sql", *(line for (line,) in found)]
+            written += [f"\n-- consumers/analytics/sql/{name}.sql", *(line for (line,) in found)]
         if not a.skip_original:
             found = connection.execute("EXPLAIN (ANALYZE, BUFFERS) " + ORIGINAL).fetchall()
             written += ["\n-- the original query on plain_events", *(line for (line,) in found)]
@@ -215,10 +214,11 @@ def plans(config: Config, a: argparse.Namespace) -> str:
 
 
 def prepare(config: Config) -> None:
-    """The server's settings, which take its next start."""
-    with running(PostgresServer(config)), psycopg.connect(config.dsn, autocommit=True) as connection:
-        for name, value in SETTINGS.items():
-            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+    """A server with settings of its own, and the right to make checkpoints for the benchmark."""
+    server = PostgresServer(config)
+    server.prepare()
+    settings = [f"ALTER SYSTEM SET {name} = '{value}'" for name, value in SETTINGS.items()]
+    server.administer(";\n\n".join([*settings, "GRANT pg_checkpoint TO weir"]))
 
 
 def main() -> None:
@@ -237,8 +237,7 @@ def main() -> None:
         parser.error("--keep and --reuse want --home DIR")
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
         home = a.home.absolute() if a.keep or a.reuse else Path(folder)
-        os.chmod(folder, 0o755)  # Postgres has a user of its own
-        config = dataclasses.replace(load(os.environ), home=home, postgres=None, postgres_port=free_ports(1)[0])
+        config = load(os.environ).replace(WEIR_HOME=home, WEIR_POSTGRES=None, WEIR_POSTGRES_PORT=free_ports(1)[0])
         begun = time.monotonic()
         if not a.reuse:
             prepare(config)

@@ -32,18 +32,19 @@ import psutil
 import psycopg
 from confluent_kafka import Message
 
-from consumers.batch import Batcher
-from consumers.tables import Table
-from consumers.tenant_tables import prepare_months, tenant_tables
-from consumers.tenants import Tenant, add_tenants
-from infra import kafka, postgres
-from infra.config import Config, load
-from infra.ports import free_ports
-from infra.servers.kafka import KafkaServer
-from infra.servers.postgres import PostgresServer
-from infra.servers.server import running
-from schemas.times import to_rfc3339
-from schemas.topics import DEAD_LETTERS, TENANT_EVENTS
+from weir.consumers.analytics.tables import prepare_months, tenant_tables
+from weir.consumers.analytics.tenants import Tenant, add_tenants
+from weir.consumers.sinks.batch import Batcher
+from weir.consumers.sinks.tables import Table
+from weir.infra import postgres
+from weir.infra.config import Config, load
+from weir.infra.kafka import client as kafka
+from weir.infra.ports import free_ports
+from weir.infra.servers.kafka import KafkaServer
+from weir.infra.servers.postgres import PostgresServer
+from weir.infra.servers.server import running
+from weir.schemas.times import to_rfc3339
+from weir.schemas.topics import DEAD_LETTERS, TENANT_EVENTS
 
 DRAWS = 400_000
 BATCH = 50_000
@@ -94,7 +95,7 @@ def sink(config: Config, environ: dict[str, str], rows: int, seconds: float) -> 
             row = asker.execute("SELECT coalesce(sum(next_offset), 0)::bigint FROM sink_offsets").fetchone()
             return int(row[0]) if row else 0
 
-        process = subprocess.Popen([sys.executable, "-m", "infra.cli.main", "run", "analytics-store"], env=environ)
+        process = subprocess.Popen([sys.executable, "-m", "weir", "run", "analytics-store"], env=environ)
         try:
             while not (first := stored()):
                 time.sleep(0.005)
@@ -172,7 +173,10 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             stack.enter_context(running(KafkaServer(config)))
-            stack.enter_context(running(PostgresServer(config)))
+            server = PostgresServer(config)
+            server.prepare()
+            server.administer("GRANT pg_checkpoint TO weir")
+            stack.enter_context(running(server))
             postgres.migrate(config)
             kafka.ensure_topics(config, [TENANT_EVENTS, DEAD_LETTERS])
             add_tenants(config, [Tenant(n, "free", "") for n in range(1, chosen.tenants + 1)])

@@ -24,19 +24,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
 import psycopg
 
-from consumers.archive_reader import ArchiveReader
-from infra.config import Config, load
-from infra.ports import free_ports
-from infra.postgres import connect, migrate
-from infra.servers.postgres import PostgresServer
-from infra.servers.server import running
+from weir.consumers.archive.reader import ArchiveReader
+from weir.infra.config import Config, load
+from weir.infra.ports import free_ports
+from weir.infra.postgres import connect, migrate
+from weir.infra.servers.postgres import PostgresServer
+from weir.infra.servers.server import running
 
 MONTH_START_MS, MONTH_END_MS = 1_672_531_200_000, 1_675_209_600_000  # January 2023
 AGGREGATE = "SELECT event_type, count(*) AS events, avg(processing_time) AS avg FROM events GROUP BY event_type"
@@ -55,13 +54,16 @@ FROM generate_series(0, %(rows)s - 1) AS n
 @contextmanager
 def postgres(home: Path) -> Iterator[Config]:
     """A configuration with a Postgres that answers, and a schema with weir's tables."""
-    config = replace(load(os.environ), home=home)
-    if config.postgres:
+    config = load(os.environ).replace(WEIR_HOME=home)
+    if config.postgres.url:
         yield from _with_schema(config)
     else:
         [port] = free_ports(1)
-        config = replace(config, postgres_port=port)
-        with running(PostgresServer(config)):
+        config = config.replace(WEIR_POSTGRES_PORT=port)
+        server = PostgresServer(config)
+        server.prepare()
+        server.administer("GRANT pg_checkpoint TO weir")
+        with running(server):
             yield from _with_schema(config)
 
 
@@ -71,7 +73,7 @@ def _with_schema(config: Config) -> Iterator[Config]:
         connection.execute(f"CREATE SCHEMA {name}")
         address = f"{config.dsn}{'&' if '?' in config.dsn else '?'}options=-csearch_path%3D{name}"
         try:
-            own = replace(config, postgres=address)
+            own = config.replace(WEIR_POSTGRES=address)
             migrate(own)
             yield own
         finally:
@@ -96,9 +98,7 @@ def weir(config: Config, *arguments: str) -> tuple[float, bytes]:
     """Runs the command; its seconds and its output."""
     environ = os.environ | {"WEIR_POSTGRES": config.dsn, "WEIR_HOME": str(config.home)}
     begin = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "infra.cli.main", *arguments], env=environ, stdout=subprocess.PIPE, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "weir", *arguments], env=environ, stdout=subprocess.PIPE, check=True)
     return time.monotonic() - begin, done.stdout
 
 

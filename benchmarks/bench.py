@@ -1,8 +1,7 @@
-"""What the benchmarks share: a Kafka, events to count, the workers that count them, and how far they have come."""
+"""The helpers that benchmarks share: a Kafka, events to count, workers that count them, and their progress."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import os
@@ -22,13 +21,13 @@ import msgspec
 import psutil
 from confluent_kafka import KafkaException, Producer
 
-from infra.config import Config, load
-from infra.kafka import admin, ensure_topics, producer
-from infra.ports import free_ports
-from infra.servers.kafka import KafkaServer
-from infra.servers.server import running
-from streams.engine.books import Books
-from streams.jobs import make
+from weir.infra.config import Config, load
+from weir.infra.kafka.client import admin, ensure_topics, producer
+from weir.infra.ports import free_ports
+from weir.infra.servers.kafka import KafkaServer
+from weir.infra.servers.server import running
+from weir.streams.engine.progress.ledger_reader import LedgerReader
+from weir.streams.jobs.registry import make
 
 MINUTE = 60_000
 #: How long anything may take that is waited for, without a step forward.
@@ -43,12 +42,12 @@ def kafka(**settings: Any) -> Iterator[Config]:
     """
     prefix = f"bench-{uuid.uuid4().hex[:8]}-"
     with TemporaryDirectory(prefix="weir-bench-") as home:
-        config = dataclasses.replace(load(os.environ), home=Path(home), topic_prefix=prefix, **settings)
-        if config.kafka:
+        config = load(os.environ).replace(WEIR_HOME=Path(home), WEIR_TOPIC_PREFIX=prefix, **settings)
+        if config.kafka.url:
             yield from _with_topics(config)
         else:
             port, controller = free_ports(2)
-            config = dataclasses.replace(config, kafka_port=port, kafka_controller_port=controller)
+            config = config.replace(WEIR_KAFKA_PORT=port, WEIR_KAFKA_CONTROLLER_PORT=controller)
             with running(KafkaServer(config)):
                 yield from _with_topics(config)
 
@@ -58,7 +57,7 @@ def _with_topics(config: Config) -> Iterator[Config]:
     try:
         yield config
     finally:
-        delete_topics(config, lambda name: name.startswith(config.topic_prefix))
+        delete_topics(config, lambda name: name.startswith(config.kafka.topic_prefix))
 
 
 def delete_topics(config: Config, chosen: Callable[[str], bool]) -> None:
@@ -139,7 +138,7 @@ def fill(config: Config, events: Iterable[tuple[int, bytes]], topic: str = "comm
     messages = iter(events)
     written = 0
     while batch := list(itertools.islice(messages, 2_000)):
-        produce(out, config.topic(topic), batch, written // 2_000 % config.partitions)
+        produce(out, config.topic(topic), batch, written // 2_000 % config.kafka.partitions)
         written += len(batch)
     if out.flush(PATIENCE_S):
         raise SystemExit("not everything was acknowledged")
@@ -176,13 +175,13 @@ def spread(values: Sequence[bytes], events: int, windows: int = 1) -> Iterator[t
 class Fleet:
     """Workers of a job, each a process with its log; `module` is run as the command line."""
 
-    def __init__(self, config: Config, job: str = "links", module: str = "infra.cli.main", **settings: str) -> None:
+    def __init__(self, config: Config, job: str = "links", module: str = "weir.cli.main", **settings: str) -> None:
         self._config, self._job, self._module = config, job, module
         self._environ = os.environ | {
-            "WEIR_KAFKA": config.bootstrap,
+            "WEIR_KAFKA": config.kafka.bootstrap,
             "WEIR_HOME": str(config.home),
-            "WEIR_TOPIC_PREFIX": config.topic_prefix,
-            "WEIR_PARTITIONS": str(config.partitions),
+            "WEIR_TOPIC_PREFIX": config.kafka.topic_prefix,
+            "WEIR_PARTITIONS": str(config.kafka.partitions),
             "WEIR_LOG_FORMAT": "json",
         } | settings  # fmt: skip
         self.processes: list[psutil.Popen] = []
@@ -212,7 +211,7 @@ class Fleet:
     def wait_assigned(self) -> None:
         """Returns once every worker has tasks, and all together have all."""
         tasks = make(self._job, self._config).tasks
-        wanted = sum(task.topic.partitions or self._config.partitions for task in tasks)
+        wanted = sum(task.topic.partitions or self._config.kafka.partitions for task in tasks)
 
         def there() -> bool:
             self.check()
@@ -261,7 +260,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 def broker(config: Config) -> psutil.Process | None:
     """The broker's process, where it runs on this machine and is ours to look at."""
-    port = int(config.bootstrap.rpartition(":")[2])
+    port = int(config.kafka.bootstrap.rpartition(":")[2])
     for process in psutil.process_iter():
         try:
             if process.name().startswith("java") and any(
@@ -275,8 +274,8 @@ def broker(config: Config) -> psutil.Process | None:
 
 def merged(config: Config, job: str = "links") -> Callable[[], int]:
     """Asks how many events are in the results that are committed."""
-    books = Books(config, make(job, config))
-    return lambda: books.read().merged
+    ledger = LedgerReader(config, make(job, config))
+    return lambda: ledger.read().merged
 
 
 def wait_merged(asked: Callable[[], int], wanted: int, each: Callable[[], None] = lambda: None) -> int:

@@ -17,7 +17,6 @@ own WebSocket library and one on picows. What it prints last has its share of ea
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import subprocess
@@ -34,10 +33,10 @@ from confluent_kafka import Producer
 
 from benchmarks import bench
 from benchmarks.broadcast_driver import stamp
-from infra.config import Config
-from infra.kafka import producer
-from infra.ports import free_ports
-from infra.status import read_all
+from weir.infra.config import Config
+from weir.infra.kafka.client import producer
+from weir.infra.ports import free_ports
+from weir.infra.runtime.status import read_all
 
 SIZE = 256
 #: What no channel has; the default channel is in this partition.
@@ -75,7 +74,7 @@ class Process:
 
 @contextmanager
 def driver(url: str, subscribers: int, *more: str) -> Iterator[Process]:
-    """All subscribers, connected."""
+    """Runs a process with all subscribers, and yields it once they are connected."""
     process = Process("benchmarks.broadcast_driver", "--url", url, "--subscribers", str(subscribers), *more)
     try:
         assert process.line() == "ready"
@@ -89,19 +88,19 @@ class Broadcaster:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.url = f"ws://127.0.0.1:{config.broadcaster_port}/websocket"
+        self.url = f"ws://127.0.0.1:{config.broadcast.broadcaster_port}/websocket"
         self._environ = dict(os.environ) | {
             "WEIR_HOME": str(config.home),
-            "WEIR_KAFKA": config.bootstrap,
-            "WEIR_TOPIC_PREFIX": config.topic_prefix,
-            "WEIR_BROADCASTER_PORT": str(config.broadcaster_port),
+            "WEIR_KAFKA": config.kafka.bootstrap,
+            "WEIR_TOPIC_PREFIX": config.kafka.topic_prefix,
+            "WEIR_BROADCASTER_PORT": str(config.broadcast.broadcaster_port),
             "WEIR_LOG_LEVEL": "warning",
         }
         self.start()
 
     def start(self) -> None:
         """Returns once it runs."""
-        self._process = Process("infra.cli.main", "run", "broadcaster", environ=self._environ)
+        self._process = Process("weir.cli.main", "run", "broadcaster", environ=self._environ)
         pid = self._process.process.pid
         bench.wait_until(
             lambda: any(s.pid == pid and s.state == "running" for s in read_all(self._config)), "the broadcaster runs"
@@ -255,9 +254,9 @@ def main() -> None:
             print(json.dumps(run_bare(library, a.subscribers, a.rate, int(a.rate * a.seconds))), flush=True)
         return
     (port,) = free_ports(1)
-    with bench.kafka(broadcaster_port=port) as config:
+    with bench.kafka(WEIR_BROADCASTER_PORT=port) as config:
         # A Kafka of our own is told where it is by its address.
-        config = dataclasses.replace(config, kafka=config.bootstrap)
+        config = config.replace(WEIR_KAFKA=config.kafka.bootstrap)
         result = sustain(a, config) if a.sustain else run(config, a)
         print(json.dumps(result), flush=True)
 

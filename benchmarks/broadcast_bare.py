@@ -22,8 +22,8 @@ import psutil
 from aiohttp import web
 
 from benchmarks.broadcast_driver import stamp
-from infra.websocket import Connection, Limits, Request, Route, WebSocketServer, frames
-from infra.websocket.descriptors import available
+from weir.infra.connections.open_files import available
+from weir.infra.websocket import Connection, HandshakeRequest, Limits, Route, WebSocketServer, frames
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -47,7 +47,7 @@ async def weir() -> tuple[int, Send]:
         for connection in list(connections):
             connection.send_frame(frame)
 
-    def make(_: Request) -> Subscriber:
+    def make(_: HandshakeRequest) -> Subscriber:
         return Subscriber()
 
     server = WebSocketServer([Route("/websocket", make)], Limits(idle=60))

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from infra.websocket.descriptors import RESERVE, available
+from weir.infra.connections.open_files import RESERVE, available
 
 HEAD = 34
 _READ = 256 << 10

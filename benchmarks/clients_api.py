@@ -25,10 +25,10 @@ import msgspec
 import psutil
 
 from benchmarks import bench
-from infra.config import Config
-from infra.ports import free_ports
-from schemas.monitoring import EventType, UniqueEvent
-from schemas.topics import MONITORING_SERIES
+from weir.infra.config import Config
+from weir.infra.ports import free_ports
+from weir.schemas.monitoring import EventType, UniqueEvent
+from weir.schemas.topics import MONITORING_SERIES
 
 CLIENTS = 100
 SMALL = "/clients/small"
@@ -45,7 +45,7 @@ def fill(config: Config, events: int, keys: int) -> None:
         key = n % keys
         value = msgspec.Raw(b"%d" % (1000 + n % 9000))
         event = UniqueEvent(f"c{key % CLIENTS}", event_id, now - events + n, EventType.TIME_SERIES, f"k{key}", value)
-        bench.produce(out, topic, [(now, msgspec.json.encode(event))], key % config.partitions)
+        bench.produce(out, topic, [(now, msgspec.json.encode(event))], key % config.kafka.partitions)
     if out.flush(bench.PATIENCE_S):
         raise SystemExit("not everything was acknowledged")
 
@@ -53,12 +53,12 @@ def fill(config: Config, events: int, keys: int) -> None:
 @contextmanager
 def service(config: Config) -> Iterator[psutil.Popen]:
     environ = os.environ | {
-        "WEIR_KAFKA": config.bootstrap,
+        "WEIR_KAFKA": config.kafka.bootstrap,
         "WEIR_HOME": str(config.home),
-        "WEIR_TOPIC_PREFIX": config.topic_prefix,
-        "WEIR_MONITORING_PORT": str(config.monitoring_port),
+        "WEIR_TOPIC_PREFIX": config.kafka.topic_prefix,
+        "WEIR_MONITORING_PORT": str(config.monitoring.port),
     }
-    command = [sys.executable, "-m", "infra.cli.main", "run", "monitoring"]
+    command = [sys.executable, "-m", "weir", "run", "monitoring"]
     process = psutil.Popen(command, env=environ | {"WEIR_LOG_LEVEL": "error"})
     try:
         yield process
@@ -71,7 +71,7 @@ class Asker:
     """One connection to the service."""
 
     def __init__(self, config: Config) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", config.monitoring_port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", config.monitoring.port, timeout=60)
 
     def get(self, path: str) -> tuple[float, int, bytes]:
         """Milliseconds, status and body; 0 is the status where nobody listens yet."""
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=5)
     chosen = parser.parse_args()
-    with bench.kafka(monitoring_port=free_ports(1)[0]) as config:
+    with bench.kafka(WEIR_MONITORING_PORT=free_ports(1)[0]) as config:
         fill(config, chosen.events, chosen.keys)
         with service(config) as process:
             print(json.dumps(rebuild(config, process, chosen.events)), flush=True)

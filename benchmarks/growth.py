@@ -19,7 +19,7 @@ WIDTH, HEIGHT, LEFT, TOP, SIDE, BOTTOM = 760, 300, 60, 40, 290, 220
 
 def point(partitions: int, pairs: int, events: int, exact: bool, linger: str) -> dict[str, float]:
     """One measurement with topics of its own: `pairs` distinct ones, or, not exact, so many draws."""
-    with bench.kafka(partitions=partitions) as config:
+    with bench.kafka(WEIR_PARTITIONS=partitions) as config:
         children = bench.ids(1_000)
         drawn = bench.pairs_among(children, len(children) ** 2)[:pairs] if exact else bench.pairs_among(children, pairs)
         values = [bench.call(*pair) for pair in drawn]

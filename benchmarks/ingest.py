@@ -32,8 +32,9 @@ import psutil
 from aiohttp import web
 
 from benchmarks import bench
-from infra.config import Config, load
-from producers.ingest import METRICS, MONITORING, Ingest, Intake
+from weir.infra.config import Config, load
+from weir.infra.http import HttpLimits, HttpServer
+from weir.producers.ingest.server import METRICS, MONITORING, Ingest, Intake
 
 SERVERS = ("echo", "monitoring", "metrics")
 INTAKES = {"echo": MONITORING, "monitoring": MONITORING, "metrics": METRICS}
@@ -42,7 +43,7 @@ WARM_UP_S = 1.5
 
 async def serve(name: str, config: Config) -> None:
     """Serves until killed; prints its port."""
-    app = web.Application(client_max_size=config.ingest_max_body)
+    app = web.Application(client_max_size=config.ingest.max_body)
     work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     if name == "echo":
         app.router.add_post(INTAKES[name].path, echo)
@@ -51,10 +52,9 @@ async def serve(name: str, config: Config) -> None:
         app.add_routes(ingest.routes())
         await ingest.open()
         work = asyncio.ensure_future(ingest.work())
-    runner = web.AppRunner(app, access_log=None, auto_decompress=False)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(runner.addresses[0][1], flush=True)
+    server = HttpServer(app, HttpLimits.of(config.http))
+    await server.start("127.0.0.1", 0)
+    print(server.port, flush=True)
     await work
 
 
@@ -129,7 +129,7 @@ class Client:
 
 @dataclass
 class Round:
-    """What one round came to. `cpu`: the server's share of one core."""
+    """The figures of one round. `cpu`: the server's share of one core."""
 
     events_per_s: float
     p50_ms: float
@@ -193,7 +193,10 @@ def main() -> None:
         return
     rounds: dict[str, list[Round]] = {name: [] for name in a.servers}
     with bench.kafka() as config:
-        environ = dict(os.environ) | {"WEIR_KAFKA": config.bootstrap, "WEIR_TOPIC_PREFIX": config.topic_prefix}
+        environ = dict(os.environ) | {
+            "WEIR_KAFKA": config.kafka.bootstrap,
+            "WEIR_TOPIC_PREFIX": config.kafka.topic_prefix,
+        }
         with server("monitoring", environ) as (port, pid):  # a Kafka that was just started compiles itself for a while
             drive(port, pid, MONITORING, a)
         for _ in range(a.rounds):

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import msgspec
 import orjson
 
-from schemas.codec import Decoder
-from schemas.links import Communication
+from weir.schemas.codec import Decoder
+from weir.schemas.links import Communication
 
 RECORD = (
     b'{"source":"e7924178-0132-4730-9c79-89fed571567f","destination":"f3f83156-2ad0-45fa-938f-591e477a1743",'

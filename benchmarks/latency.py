@@ -19,11 +19,11 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from benchmarks import bench, offer
 from benchmarks.links import parents
-from infra.config import Config
-from infra.kafka import consumer
-from schemas.links import link_count_key
-from schemas.times import to_rfc3339
-from streams.engine.partials import owner
+from weir.infra.config import Config
+from weir.infra.kafka.client import consumer
+from weir.schemas.links import link_count_key
+from weir.schemas.times import to_rfc3339
+from weir.streams.engine.aggregates.partials import owner
 
 #: A probe is due so often.
 PROBE_MS = 10
@@ -74,7 +74,7 @@ def read(config: Config, wanted: dict[bytes, float], until: float) -> tuple[dict
 def measure(config: Config, rate: int, args: argparse.Namespace) -> dict[str, object]:
     children = bench.ids(1_000)
     values = [bench.call(*pair) for pair in bench.pairs_among(children, args.pairs)]
-    pairs = probe_pairs(config.partitions)
+    pairs = probe_pairs(config.kafka.partitions)
     own = {name: name for pair in pairs for name in pair}
     bench.relate(config, parents(children, args.level, 100) | own)
     with bench.fleet(config, WEIR_LINKS_LINGER=args.linger) as fleet:
@@ -108,7 +108,7 @@ def measure(config: Config, rate: int, args: argparse.Namespace) -> dict[str, ob
         "probes": sum(due >= after for due in wanted.values()),
         "lost": len(wanted) - len(seen),
         "latency_ms": bench.quantiles(latencies) if latencies else None,
-        "cells_per_s": round(cells * config.partitions / seconds),
+        "cells_per_s": round(cells * config.kafka.partitions / seconds),
         "cpus": {name: round(value, 2) for name, value in (cpus | {"generator": offered.cpus}).items()},
     }
 

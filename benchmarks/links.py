@@ -1,54 +1,47 @@
-"""Events per second of the links job, beside a bare consume-decode-count loop and peers, on one topic in one run.
+"""Events per second of the links job, beside a bare consume-decode-count loop and other engines, on one topic.
 
     python -m benchmarks.links [--events N] [--level pair parent] [--linger 200ms 1s] [--workers 1 2] [--repeat N]
-        [--peer LABEL=COMMAND ...]
+        [--peers FOLDER] [--peer LABEL=COMMAND ...]
 
 The work: N JSON records of about 150 bytes, one event each, over 4 partitions, in one window of a minute; 50 000 draws
 of a pair among 1 000 children, which is about 48 770 distinct pairs. Counted per pair of children (`pair`: each
-child its own parent), and rolled up to 100 parents (`parent`). Uses the Kafka that `WEIR_KAFKA` names, else one of
-its own.
+child its own parent), which is what the others count as well; and rolled up to 100 parents (`parent`), which stands
+beside the bare loop alone. Uses the Kafka that `WEIR_KAFKA` names, else one of its own.
 
 In every round the bare loop (one thread: librdkafka consume, msgspec decode, dict count), each peer, and weir in each
 variant take turns; the figures are medians over the rounds. weir is measured from the moment when its workers have
 their partitions to the commit of the last result: both stages, transactions, every changed cell written.
 
-A peer counts the same topic and prints "… N events/s"; COMMAND has {bootstrap}, {topic} and {events} in it. Where its
-results go to a topic, that is TOPIC-peer-out, which is made for it. For Kafka Streams and Flink (Java 17 and Maven
-needed; the jars are fetched at the first run; where PEERS_CACHE is set, it must be another folder for each peer):
+Whatever leaves results in Kafka has them read back, pair by pair: a wrong count ends the benchmark. What a figure
+leaves out stands beside it in the table that is printed; the last line is the same as JSON.
 
-    --peer "ks-200=PEERS/kafka-streams/run {bootstrap} {topic} {events} exactly_once_v2 2 memory 200"
-    --peer "flink=PEERS/flink/run {bootstrap} {topic} {events} 2 1000"
-
-`--peers PEERS` is short for ks-200, ks-1000 (commit interval 1 s) and flink (parallelism 2, checkpoint 1 s).
+`--peers FOLDER` runs the programs that `benchmarks/peers.py` lists. `--peer` names another: COMMAND has {bootstrap},
+{topic} and {events} in it and prints "… N events/s". Where its results go to a topic, that is TOPIC-peer-out, which is
+made for it; they are not checked.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import re
-import subprocess
+import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
 from statistics import median
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
-from confluent_kafka.cimpl import NewTopic
 
 from benchmarks import bench
-from infra.config import Config
-from infra.kafka import admin, consumer
-from schemas.links import Communication
+from benchmarks.peers import PEERS, Pair, Peer, check, committed
+from benchmarks.peers import run as run_peer
+from weir.infra.config import Config
+from weir.infra.kafka.client import consumer
+from weir.schemas.links import Communication, LinkCount
 
-#: How long a peer may take.
-PEER_S = 240
-#: The peers that `--peers` names, in the folder that it gives.
-PEERS = {
-    "ks-200": "kafka-streams/run {bootstrap} {topic} {events} exactly_once_v2 2 memory 200",
-    "ks-1000": "kafka-streams/run {bootstrap} {topic} {events} exactly_once_v2 2 memory 1000",
-    "flink": "flink/run {bootstrap} {topic} {events} 2 1000",
-}
 Figures = dict[str, float]
 
 
@@ -56,7 +49,7 @@ def bare(config: Config, events: int) -> Figures:
     """Consuming, decoding and counting alone, in this process."""
     reader = consumer(config, None, **{"queued.min.messages": 50_000})
     name = config.topic("communications")
-    reader.assign([TopicPartition(name, p, OFFSET_BEGINNING) for p in range(config.partitions)])
+    reader.assign([TopicPartition(name, p, OFFSET_BEGINNING) for p in range(config.kafka.partitions)])
     decode = msgspec.json.Decoder(Communication).decode
     counts: dict[tuple[int, str, str], int] = {}
     seen, begun = 0, 0.0
@@ -99,18 +92,17 @@ def weir(config: Config, events: int, workers: int = 1, linger: str = "200ms") -
     }
 
 
-def peer(config: Config, command: str, events: int) -> Figures:
-    """What a peer prints for the same topic. Every topic that it makes is deleted."""
-    topic, client = config.topic("communications"), admin(config)
-    before = set(client.list_topics(timeout=10).topics)
-    for future in client.create_topics([NewTopic(f"{topic}-peer-out", config.partitions, config.replication)]).values():
-        future.result()
-    words = command.format(bootstrap=config.bootstrap, topic=topic, events=events).split()
-    try:
-        said = subprocess.run(words, capture_output=True, text=True, timeout=PEER_S, check=True).stdout
-    finally:
-        bench.delete_topics(config, lambda name: name not in before)
-    return {"events_per_s": float(re.findall(r"([0-9.]+) events/s", said)[-1])}
+def counted(config: Config) -> Counter[Pair]:
+    """The latest count of every cell that the job has committed, by pair of parents."""
+    decode = msgspec.json.Decoder(LinkCount).decode
+    cells: dict[tuple[str, str, str], int] = {}
+    for record in committed(config, config.topic("link-counts")):
+        cell = decode(record.value() or b"")
+        cells[cell.window.start, cell.source, cell.destination] = cell.count
+    found: Counter[Pair] = Counter()
+    for (_, source, destination), count in cells.items():
+        found[source, destination] += count
+    return found
 
 
 def parents(children: list[str], level: str, groups: int) -> dict[str, str]:
@@ -119,23 +111,45 @@ def parents(children: list[str], level: str, groups: int) -> dict[str, str]:
     return {child: names[n % len(names)] for n, child in enumerate(children)}
 
 
-def run(config: Config, args: argparse.Namespace, peers: dict[str, str]) -> dict[str, list[Figures]]:
+def run(config: Config, args: argparse.Namespace, peers: dict[str, Peer]) -> dict[str, list[Figures]]:
     """Contender to its figures in each round."""
     children = bench.ids(args.children)
-    values = [bench.call(*pair) for pair in bench.pairs_among(children, args.pairs)]
-    bench.fill(config, bench.spread(values, args.events, args.windows))
+    pairs = {bench.call(*pair): pair for pair in bench.pairs_among(children, args.pairs)}
+    expected: Counter[Pair] = Counter()
+
+    def seen(at: int, value: bytes) -> tuple[int, bytes]:
+        expected[pairs[value]] += 1
+        return at, value
+
+    bench.fill(config, (seen(*event) for event in bench.spread([*pairs], args.events, args.windows)))
     found: dict[str, list[Figures]] = defaultdict(list)
+
+    def add(label: str, figures: Figures) -> None:
+        found[label].append(figures)
+        print(f"{label}: {figures['events_per_s']:,.0f} events/s", file=sys.stderr, flush=True)
+
     for _ in range(args.repeat):
-        found["bare"].append(bare(config, args.events))
-        for label, command in peers.items():
-            found[label].append(peer(config, command, args.events))
+        add("bare", bare(config, args.events))
+        for label, one in peers.items():
+            add(label, run_peer(config, one, args.events, expected))
         for level in args.level:
+            parent = parents(children, level, args.parents)
             for linger in args.linger:
                 for workers in args.workers:
                     bench.forget(config)
-                    bench.relate(config, parents(children, level, args.parents))
+                    bench.relate(config, parent)
                     label = f"weir {level} {linger} {workers}"
-                    found[label].append(weir(config, args.events, workers, linger))
+                    figures = weir(config, args.events, workers, linger)
+                    figures["in_results"] = check(counted(config), rolled_up(expected, parent), True, label)
+                    add(label, figures)
+    return found
+
+
+def rolled_up(expected: Mapping[Pair, int], parent: Mapping[str, str]) -> Counter[Pair]:
+    """Counts per pair of children as counts per pair of their parents."""
+    found: Counter[Pair] = Counter()
+    for (source, destination), count in expected.items():
+        found[parent[source], parent[destination]] += count
     return found
 
 
@@ -143,6 +157,59 @@ def medians(rounds: list[Figures]) -> Figures:
     """The median of every figure over the rounds; of what is a count per second, whole numbers."""
     figures = {name: median(one[name] for one in rounds) for name in rounds[0]}
     return {name: round(value) if value > 100 else round(value, 2) for name, value in figures.items()}
+
+
+def compared(figures: dict[str, Figures], peers: Mapping[str, Peer]) -> None:
+    """Adds how many times the bare loop, and each peer, weir is; a peer counts pairs, and stands beside pairs alone."""
+    for label, own in figures.items():
+        if label.startswith("weir"):
+            for other in ("bare", *(peers if label.startswith("weir pair") else ())):
+                own[f"times_{other}"] = round(own["events_per_s"] / figures[other]["events_per_s"], 2)
+
+
+def table(figures: Mapping[str, Figures], peers: Mapping[str, Peer], events: int) -> list[str]:
+    """The figures as lines of a Markdown table, each with what it leaves out."""
+    lines = [
+        "| | events/s | of the bare loop | its results | what the figure leaves out |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    bare = figures["bare"]["events_per_s"]
+    for label, own in figures.items():
+        if label == "bare":
+            told, out = "bare consume-decode-count loop, one thread", "keys by partition, state, results, transactions"
+        elif label in peers:
+            told, out = f"{label}: {peers[label].configuration}", peers[label].leaves_out
+        else:
+            told, out = described(label), "the start of the workers"
+        there = own.get("in_results")
+        results = "none to check" if there is None else "right"
+        if there is not None and there < events:
+            results += f", {grouped(there)} events in them"
+        share = "1" if label == "bare" else f"{own['events_per_s'] / bare:.2f}"
+        lines.append(f"| {told} | {grouped(own['events_per_s'])} | {share} | {results} | {out} |")
+    return lines
+
+
+def grouped(figure: float) -> str:
+    """A whole number, its digits in groups of three."""
+    return f"{figure:,.0f}".replace(",", " ")
+
+
+def described(label: str) -> str:
+    """A variant of weir in words."""
+    _, level, linger, workers = label.split()
+    return (
+        f"weir, per {level}, linger {linger}, {workers} worker{'' if workers == '1' else 's'}, exactly once into Kafka"
+    )
+
+
+def ratios(figures: Mapping[str, Figures], peers: Mapping[str, Peer]) -> list[str]:
+    """How many times each peer weir is, at the level of pairs, as lines of a Markdown table."""
+    lines = ["| | " + " | ".join(f"× {label}" for label in peers) + " |", "| --- |" + " --- |" * len(peers)]
+    for label, own in figures.items():
+        if label.startswith("weir pair"):
+            lines.append(f"| {label} | " + " | ".join(f"{own[f'times_{other}']:.2f}" for other in peers) + " |")
+    return lines
 
 
 def main() -> None:
@@ -157,17 +224,20 @@ def main() -> None:
     parser.add_argument("--workers", nargs="+", type=int, default=[1])
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--peer", action="append", default=[], metavar="LABEL=COMMAND")
-    parser.add_argument("--peers", metavar="FOLDER", help="the folder that holds kafka-streams and flink")
+    parser.add_argument(
+        "--peers", metavar="FOLDER", help="the folder that holds the programs of benchmarks/peers.py", type=Path
+    )
     args = parser.parse_args()
-    peers = {label: f"{args.peers}/{command}" for label, command in PEERS.items()} if args.peers else {}
-    peers |= dict(text.split("=", 1) for text in args.peer)
+    if args.peers and args.windows != 1:
+        parser.error("the peers count one window: --peers goes with --windows 1")
+    folder = args.peers.absolute() if args.peers else None
+    peers = {label: dataclasses.replace(one, folder=folder) for label, one in PEERS.items()} if folder else {}
+    peers |= {label: Peer(command) for label, command in (text.split("=", 1) for text in args.peer)}
     with bench.kafka() as config:
         rounds = run(config, args, peers)
     figures = {label: medians(each) for label, each in rounds.items()}
-    for label, own in figures.items():
-        if label.startswith("weir"):
-            for other in ("bare", *peers):
-                own[f"times_{other}"] = round(own["events_per_s"] / figures[other]["events_per_s"], 2)
+    compared(figures, peers)
+    print("\n".join([*table(figures, peers, args.events), "", *(ratios(figures, peers) if peers else [])]))
     settings = {name: getattr(args, name) for name in ("events", "children", "parents", "windows", "repeat")}
     print(json.dumps(settings | {"figures": figures}))
 

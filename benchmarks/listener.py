@@ -28,10 +28,10 @@ from typing import Any
 import picows
 
 from benchmarks import bench
-from infra.config import Config, load
-from infra.websocket import Connection, Limits, Route, WebSocketServer
-from infra.websocket.frames import BINARY
-from producers.listener import Listener
+from weir.infra.config import Config, load
+from weir.infra.websocket import Connection, Limits, Route, WebSocketServer
+from weir.infra.websocket.frames import BINARY
+from weir.producers.broadcast.server import Listener
 
 SERVERS = ("echo", "listener", "picows")
 
@@ -167,7 +167,8 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in SERVERS}
     with bench.kafka() as config:
         environ = os.environ | {
-            "WEIR_HOME": str(config.home), "WEIR_KAFKA": config.bootstrap, "WEIR_TOPIC_PREFIX": config.topic_prefix,
+            "WEIR_HOME": str(config.home), "WEIR_KAFKA": config.kafka.bootstrap,
+            "WEIR_TOPIC_PREFIX": config.kafka.topic_prefix,
         }  # fmt: skip
         for _ in range(a.rounds):
             for name in SERVERS:

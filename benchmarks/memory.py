@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from benchmarks import bench, offer
-from infra.config import Config
+from weir.infra.config import Config
 
 #: Live windows besides the one that fills: the retention, and one more whose end it still covers.
 WINDOWS = 11

@@ -35,9 +35,9 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from benchmarks import bench, offer
 from benchmarks.links import Figures, medians
 from benchmarks.memory import slope
-from infra.config import Config
-from infra.kafka import consumer
-from schemas.metrics import MetricEvent
+from weir.infra.config import Config
+from weir.infra.kafka.client import consumer
+from weir.schemas.metrics import MetricEvent
 
 TOPIC = "metric-events"
 DRAWS = 50_000
@@ -65,7 +65,7 @@ def timed(events: Iterable[tuple[int, bytes]], text: bool) -> Iterator[tuple[int
 def bare(config: Config, events: int) -> Figures:
     """Consuming, decoding and counting alone, in this process."""
     reader = consumer(config, None, **{"queued.min.messages": 50_000})
-    reader.assign([TopicPartition(config.topic(TOPIC), p, OFFSET_BEGINNING) for p in range(config.partitions)])
+    reader.assign([TopicPartition(config.topic(TOPIC), p, OFFSET_BEGINNING) for p in range(config.kafka.partitions)])
     decode = msgspec.json.Decoder(MetricEvent).decode
     counts: defaultdict[tuple[int, str], int] = defaultdict(int)
     seen, begun = 0, 0.0
@@ -126,7 +126,7 @@ def run(config: Config, args: argparse.Namespace) -> dict[str, object]:
 
 def past(values: Sequence[bytes], config: Config, events: int) -> Iterator[tuple[int, bytes]]:
     """So many events in each minute of the retention."""
-    minutes = config.metrics_retention // bench.MINUTE + 1
+    minutes = config.metrics.retention // bench.MINUTE + 1
     start = int(time.time() * 1000) // bench.MINUTE * bench.MINUTE - minutes * bench.MINUTE
     rng = random.Random(9)
     for minute in range(start, start + minutes * bench.MINUTE, bench.MINUTE):
@@ -172,7 +172,7 @@ def sustain(config: Config, args: argparse.Namespace) -> dict[str, object]:
 
 
 def per_event(slices: Path, since: float) -> dict[str, object]:
-    """What is said of the slices that were done since then (epoch seconds)."""
+    """Returns figures per event of the slices processed since then (epoch seconds)."""
     lines = (line.split() for line in slices.read_text().splitlines(keepends=True) if line.endswith("\n"))
     rows = [(int(count), float(took), float(whole)) for at, count, took, whole in lines if float(at) >= since]
     counts = [count for count, _, _ in rows]

@@ -1,4 +1,4 @@
-"""What holds a metrics worker's memory, by memray: where the bytes were allocated that it has at its largest.
+"""Lists the allocations in a metrics worker's memory at its peak, by place, as measured by memray.
 
     python -m benchmarks.metrics_memory [--types N] [--users N] [--past N] [--top N]
 

@@ -28,8 +28,8 @@ from typing import Any, Protocol
 
 from benchmarks import bench
 from benchmarks.metrics_ways import WAYS
-from schemas.metrics import MetricEvent
-from streams.metrics_processor import MetricsProcessor
+from weir.schemas.metrics import MetricEvent
+from weir.streams.jobs.metrics_processor import MetricsProcessor
 
 Put = Callable[[MetricEvent], object]
 
@@ -43,7 +43,7 @@ class Way(Protocol):
 
 
 class Processor:
-    """What is measured."""
+    """The metrics processor, which is measured."""
 
     def __init__(self) -> None:
         self._own = MetricsProcessor()

@@ -1,4 +1,4 @@
-"""Ways to bring events from many threads to one aggregation: what `streams/metrics_processor.py` was chosen from.
+"""Ways to bring events from many threads to one aggregation: what `streams/jobs/metrics_processor.py` was chosen from.
 
 None checks an event. All aggregate as it does, with the engine's own code; they differ in what a thread does with its
 event.
@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Sequence
 from queue import SimpleQueue
 
-from schemas.metrics import MetricEvent
-from streams.api import TumblingWindows
-from streams.engine.aggregation import Several
-from streams.engine.cells import cells_for
-from streams.metrics import AGGREGATES, MINUTE
-from streams.metrics_processor import BATCH, ROWS
+from weir.schemas.metrics import MetricEvent
+from weir.streams.api import TumblingWindows
+from weir.streams.engine.aggregates.aggregation import Several
+from weir.streams.engine.windowed.preaggregation import preaggregator
+from weir.streams.jobs.metrics import AGGREGATES, MINUTE
+from weir.streams.jobs.metrics_processor import BATCH, ROWS
 
 
 class Aggregated:
@@ -24,7 +24,7 @@ class Aggregated:
 
     def __init__(self) -> None:
         self._several = Several(AGGREGATES)
-        self._cells = cells_for(TumblingWindows(MINUTE, 0, 0), self._several)
+        self._cells = preaggregator(TumblingWindows(MINUTE, 0, 0), self._several)
         self._rows = self.count = 0
 
     def add(self, events: Sequence[MetricEvent]) -> None:

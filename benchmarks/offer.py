@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from benchmarks import bench
-from infra.config import Config
+from weir.infra.config import Config
 
 #: How often events that are due are sent: their batch goes to one partition, as a sticky partitioner does it.
 TICK_S = 0.005
@@ -41,7 +41,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Offered:
-    """What was sent: how many per second, the worst delay of an event behind its time, the generator's CPU share."""
+    """The load that was sent: events per second, the worst delay of an event, the generator's share of a CPU."""
 
     events: int
     events_per_s: float
@@ -94,7 +94,7 @@ def _offer(
         ]
         if timed:
             batch = [(at, value % at) for at, value in batch]
-        bench.produce(out, topic, batch, next(ticks) % config.partitions)
+        bench.produce(out, topic, batch, next(ticks) % config.kafka.partitions)
         sent = due
         time.sleep(max(0.0, max(schedule.due(sent), now + TICK_S) - time.time()))
     if out.flush(bench.PATIENCE_S):

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from confluent_kafka import ConsumerGroupState
 
 from benchmarks import bench
-from infra.config import Config
-from infra.kafka import admin
+from weir.infra.config import Config
+from weir.infra.kafka.client import admin
 
 #: Events that are written after the kill.
 MORE = 10_000

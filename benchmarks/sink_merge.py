@@ -17,13 +17,13 @@ from collections.abc import Callable
 
 import psycopg
 
-from consumers.batch import Batch, Part
-from consumers.link_tables import LINK_COUNTS_TABLE as TABLE
-from consumers.link_tables import moment
-from consumers.sink_store import SinkStore
-from consumers.tables import Row
-from infra import postgres
-from infra.config import Config, load
+from weir.consumers.links.tables import LINK_COUNTS_TABLE as TABLE
+from weir.consumers.links.tables import moment
+from weir.consumers.sinks.batch import Batch, TableRows
+from weir.consumers.sinks.store import SinkStore
+from weir.consumers.sinks.tables import Row
+from weir.infra import postgres
+from weir.infra.config import Config, load
 
 SIZES = (1, 10, 100, 1_000, 10_000)
 NAMES = ", ".join(TABLE.columns)
@@ -72,7 +72,7 @@ def _rows(size: int) -> list[Row]:
 
 
 def _batch(rows: list[Row]) -> Batch:
-    return Batch({TABLE.name: Part(TABLE, rows)})
+    return Batch({TABLE.name: TableRows(TABLE, rows)})
 
 
 def _unnest(connection: psycopg.Connection, rows: list[Row], form: str) -> None:

@@ -4,7 +4,7 @@
 
 The values are folded as the metrics job does it: cut into minutes, each minute in slices of various lengths whose
 states are merged, the minutes merged into one. Three kinds of values (log-normal, uniform, 1 000 different integers)
-for the quantiles of `schemas.metrics.RANKS`; half and a twentieth of so many different users, each coming twice. A
+for the quantiles of `weir.schemas.metrics.RANKS`; half and a twentieth of so many different users, each coming twice. A
 rank's error is how far it lies from the ranks that the quantile has among all values, sorted.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy
 
-from schemas.metrics import RANKS
-from streams.engine.aggregates import Aggregate
-from streams.metrics import AGGREGATES
+from weir.schemas.metrics import RANKS
+from weir.streams.engine.aggregates.aggregates import Aggregate
+from weir.streams.jobs.metrics import AGGREGATES
 
 #: How many values a slice has, in turn.
 SLICES = (10_000, 1_000, 37, 4_000, 250)

@@ -27,12 +27,12 @@ from pathlib import Path
 
 import structlog
 
-from infra.config import Config
-from infra.interpreter import for_many_records
-from streams import links
-from streams.engine.partials import ROOM, Partial, encode
-from streams.engine.records import Stage
-from streams.testing import FakeRecord
+from weir.infra.config import Config
+from weir.infra.runtime.interpreter import for_many_records
+from weir.streams.engine.aggregates.partials import ROOM, Partial, encode
+from weir.streams.engine.core.records import Stage
+from weir.streams.jobs import links
+from weir.streams.testing import FakeRecord
 
 WINDOWS, MINUTE, PARENTS, FLUSH = 11, 60_000, 3_000, 10
 STORES = ("memory", "rocksdb")
@@ -84,7 +84,7 @@ def measure(store: str, cells: int) -> None:
     """Prints a line for one store."""
     for_many_records()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    job = dataclasses.replace(links.job(Config(partitions=1, links_retention=20 * MINUTE)), store=store)
+    job = dataclasses.replace(links.job(Config().replace(WEIR_LINKS_RETENTION=20 * MINUTE)), store=store)
     counts = {job.source.name: 1, TOPIC: 1}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "state"

@@ -1,4 +1,4 @@
-"""A worker that says how long each slice of its source took: run as `infra.cli.main` is.
+"""A worker that says how long each slice of its source took: run as `weir.cli.main` is.
 
 One line per slice goes to the file that `TIMED_SLICES` names: when it was done (epoch seconds), its events, the seconds
 that `process` of the combining stage took (decoding, checking, keys, aggregating), and those since it was polled.
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.cli import main
-from streams.engine.combine import Combine
-from streams.engine.reader import Partition, Reader
-from streams.engine.records import Record
+from weir.cli import main
+from weir.streams.engine.core.records import Record
+from weir.streams.engine.dataplane.reader import Partition, Reader
+from weir.streams.engine.windowed.combine import Combine
 
 #: First record of a slice (topic, partition, offset) to when it was polled.
 _polled: dict[tuple[str | None, int | None, int | None], float] = {}

@@ -1,4 +1,4 @@
-"""A worker whose allocations are recorded by memray, to the file that `TRACED_TO` names: run as `infra.cli.main` is."""
+"""A worker whose allocations are recorded by memray, to the file that `TRACED_TO` names: run as `weir.cli.main` is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import memray
 
-from infra.cli import main
+from weir.cli import main
 
 if __name__ == "__main__":
     with memray.Tracker(os.environ["TRACED_TO"]):

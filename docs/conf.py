@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
-from infra.version import VERSION
+from weir.infra.version import VERSION
 
 project = "weir"
 copyright = "the weir contributors"

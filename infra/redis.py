@@ -15,9 +15,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from infra import log
-from infra.backoff import Backoff
-from infra.errors import ConfigError
+from weir.infra import log
+from weir.infra.errors import ConfigError
+from weir.infra.runtime.backoff import Backoff
 
 #: Seconds that Redis has to take a connection, or to answer.
 PATIENCE_S = 0.1
@@ -30,7 +30,7 @@ MAX_ENTRY = 8 << 20
 
 T = TypeVar("T")
 
-_log = log.get(__name__)
+_log = log.get_logger(__name__)
 
 
 class RedisStore:
@@ -65,7 +65,7 @@ class RedisStore:
 
     async def get(self, names: Sequence[bytes]) -> list[bytes | None]:
         """The entries of these names, None for each that is not there or cannot be had."""
-        found = await self._asked(lambda: self._client.mget(names)) if names else None
+        found = await self._call(lambda: self._client.mget(names)) if names else None
         return (
             [None] * len(names) if found is None else [entry if isinstance(entry, bytes) else None for entry in found]
         )
@@ -80,14 +80,16 @@ class RedisStore:
                         pipeline.set(name, entry, px=round(TTL_MS * (1 - 0.1 * self._jitter())))
                 return await pipeline.execute()
 
-        await self._asked(put)
+        await self._call(put)
 
     async def close(self) -> None:
         """Closes its connections."""
         await self._client.aclose()
 
-    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """What Redis answers, None where it does not. While it rests, one question after each rest tries it again."""
+    async def _call(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Returns Redis' answer, or None if Redis does not answer. While Redis is away, one call after each pause tries
+        it again.
+        """
         if self._rests_until is not None:
             if self._clock() < self._rests_until:
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yarl import URL
 
-from infra.errors import ConfigError
+from weir.infra.errors import ConfigError
 
 
 def websocket_url(text: str, what: str = "address") -> URL:
@@ -16,7 +16,7 @@ def websocket_url(text: str, what: str = "address") -> URL:
     try:
         url = URL(text)
     except ValueError as e:
-        raise ConfigError(f"{text!r} is no {what}: {e}") from e
+        raise ConfigError(f"{text!r} is not a valid {what}: {e}") from e
     if url.scheme not in ("ws", "wss") or not url.host:
-        raise ConfigError(f"{text!r} is no {what}: it starts with ws:// or wss:// and names a host")
+        raise ConfigError(f"{text!r} is not a valid {what}: it must start with ws:// or wss:// and name a host")
     return url

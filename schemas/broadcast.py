@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from schemas.links import MAX_COUNT, MAX_PARTITIONS, check_id
+from weir.schemas.ids import check_id
+from weir.schemas.windows import MAX_COUNT, MAX_PARTITIONS
 
 #: The header that says what kind of WebSocket message it was; without it, text.
 FRAME_HEADER = "weir.frame"
@@ -33,7 +34,7 @@ class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """Kafka has the first `ack` messages of this connection."""
+    """Acknowledgement: Kafka has the first `ack` messages of this connection."""
 
     ack: int
 
@@ -79,7 +80,7 @@ def format_position(offsets: Mapping[int, int] | Iterable[tuple[int, int]]) -> s
 
 
 def parse_position(text: str, field: str = "after") -> dict[int, int]:
-    """What `format_position` wrote. Raises ValueError, which names the field, for anything else.
+    """Parses a position that `format_position` wrote. Raises ValueError, which names the field, for any other text.
 
     >>> parse_position("0-17.1-3")
     {0: 17, 1: 3}
@@ -88,10 +89,10 @@ def parse_position(text: str, field: str = "after") -> dict[int, int]:
     for part in text.split("."):
         pair = _PAIR.fullmatch(part)
         if pair is None:
-            raise ValueError(f"`{field}` is no position: write it as it came, such as 0-17 or 0-17.1-3")
+            raise ValueError(f"`{field}` is not a position: pass one as it was received, such as 0-17 or 0-17.1-3")
         partition, offset = int(pair[1]), int(pair[2])
         if partition >= MAX_PARTITIONS or offset > MAX_COUNT or partition in offsets:
-            raise ValueError(f"`{field}` is no position: {part} cannot be in one")
+            raise ValueError(f"`{field}` is not a position: {part} is out of range or repeats a partition")
         offsets[partition] = offset
     return offsets
 

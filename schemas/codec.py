@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from schemas.dead_letters import Reason
-from schemas.errors import PoisonError
+from weir.schemas.dead_letters import Reason
+from weir.schemas.errors import PoisonError
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Decoder(Generic[T]):
         self._check = check
 
     def one(self, value: bytes | msgspec.Raw) -> T:
-        """One element. Raises PoisonError with the reason and what exactly is wrong."""
+        """Decodes one element. Raises PoisonError with the reason and a detail."""
         try:
             element = self._one(value)
             if self._check:
@@ -73,7 +73,7 @@ class Decoder(Generic[T]):
 
 
 def poison(error: Exception) -> PoisonError:
-    """What msgspec raised, as the reason and detail that a dead letter carries."""
+    """Converts an error of msgspec into the reason and detail of a dead letter."""
     if isinstance(error, RecursionError):
         return PoisonError(Reason.NESTING, "nested too deeply")
     if isinstance(error, UnicodeDecodeError):

@@ -33,7 +33,7 @@ class Reason(enum.StrEnum):
 
     @property
     def meaning(self) -> str:
-        """The same in a sentence, for the reference."""
+        """Returns the meaning of the reason in a sentence, for the reference."""
         return _MEANINGS[self]
 
 

@@ -1,23 +1,23 @@
 """The root of weir's error tree, and the errors a message itself can cause.
 
 Every error weir raises on purpose derives from `WeirError`; the docstring of a class is its default message. The
-rest of the tree (servers, configuration, overload) is in `infra.errors`.
+rest of the tree (servers, configuration, overload) is in `weir.infra.errors`.
 """
 
 from __future__ import annotations
 
 
 class WeirError(Exception):
-    """Something went wrong in weir."""
+    """Root of weir's errors."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
 
 
 class PoisonError(WeirError):
-    """This message can never be processed, however often it is tried.
+    """Raised for a message that can never be processed, however often it is tried.
 
-    `reason` is one of `schemas.dead_letters.Reason`; the message is the detail a person reads.
+    `reason` is one of `weir.schemas.dead_letters.Reason`; the message is the detail a person reads.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -26,5 +26,9 @@ class PoisonError(WeirError):
         self.detail = detail
 
 
+class DuplicateTopicError(WeirError):
+    """Two different topics have one name."""
+
+
 class UnknownTopicError(WeirError):
-    """There is no topic of that name."""
+    """Raised for a name that is not a topic's."""

@@ -9,16 +9,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from schemas.codec import BAD_INPUT, poison
-from schemas.dead_letters import Reason
-from schemas.errors import PoisonError
+from weir.schemas.codec import BAD_INPUT, poison
+from weir.schemas.dead_letters import Reason
+from weir.schemas.errors import PoisonError
 
 #: The name of the header.
 STATE = "weir-state"
 
 
 class MetricCell(msgspec.Struct, array_like=True, frozen=True):
-    """What the events of one type in one minute come to, such that it can be merged.
+    """Mergeable state of the events of one type in one minute.
 
     `sum` is (None, its parts, None), and `avg` (count, None, the same parts, None): floats whose real sum is the exact
     sum, largest first, none for 0. `quantiles` is a `kll_doubles_sketch`, `users` an `hll_sketch`.
@@ -47,7 +47,9 @@ _read = msgspec.msgpack.Decoder(MetricState).decode
 
 
 def state_of(headers: Iterable[tuple[str, object]] | None) -> MetricState:
-    """The state in the headers of a `metric-aggregates` record. Raises PoisonError where there is none."""
+    """Returns the state in the headers of a `metric-aggregates` record. Raises PoisonError if the header is missing or
+    wrong.
+    """
     found = dict(headers or ()).get(STATE)
     if not isinstance(found, bytes):
         raise PoisonError(Reason.INVALID, f"the record has no header {STATE}")

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from schemas.links import MAX_COUNT, Window, check_id, window_bounds
-from schemas.numbers import LIMIT
-from schemas.times import timestamp_ms
+from weir.schemas.ids import check_id
+from weir.schemas.numbers import LIMIT
+from weir.schemas.times import timestamp_ms
+from weir.schemas.windows import MAX_COUNT, Window, window_bounds
 
 #: What a minute says of the values' distribution, in this order.
 RANKS = (0.5, 0.95, 0.99)
@@ -18,8 +19,8 @@ RANKS = (0.5, 0.95, 0.99)
 class MetricEvent(msgspec.Struct, frozen=True, gc=False):
     """One event. Topic `metric-events`, key free. Unknown fields are ignored.
 
-    `timestamp` is RFC 3339, or an epoch in seconds or milliseconds (`schemas.times.timestamp_ms`): the event's time,
-    whatever the record's.
+    `timestamp` is RFC 3339, or an epoch in seconds or milliseconds (`weir.schemas.times.timestamp_ms`): the event's
+    time, whatever the record's.
     """
 
     timestamp: str | int | float
@@ -29,8 +30,8 @@ class MetricEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class MetricAggregate(msgspec.Struct, frozen=True):
-    """What the events of one type in one minute come to. Topic `metric-aggregates`; the latest record per key is the
-    truth, and carries its cell's state (`MetricState`) in the header `weir.state`.
+    """Aggregate of the events of one type in one minute. Topic `metric-aggregates`; the latest record per key replaces
+    earlier ones, and carries its cell's state (`MetricState`) in the header `weir-state`.
 
     `quantiles` are those of `RANKS`; `users` is an estimate. `final` says that the window is closed; a late event
     within the retention revises it.
@@ -62,7 +63,7 @@ def check_metric(event: MetricEvent) -> None:
     check_id(event.user_id, "user_id")
     check_id(event.event_type, "event_type")
     if not -LIMIT < event.value < LIMIT:  # not a number is never within
-        raise ValueError(f"`value` is {event.value}, between -1e100 and 1e100 is allowed")
+        raise ValueError(f"`value` is {event.value}; allowed: between -1e100 and 1e100")
     try:
         time = timestamp_ms(event.timestamp)
     except ValueError as e:
@@ -77,8 +78,8 @@ def check_aggregate(aggregate: MetricAggregate) -> None:
     check_id(aggregate.event_type, "event_type")
     numbers: tuple[Any, ...] = (aggregate.sum, aggregate.avg, aggregate.min, aggregate.max, *aggregate.quantiles)
     if not all(map(math.isfinite, numbers)):
-        raise ValueError("a number in it is not finite")
+        raise ValueError("`sum`, `avg`, `min`, `max` or one of `quantiles` is not finite")
     if not 1 <= aggregate.count <= MAX_COUNT or not 0 <= aggregate.users <= MAX_COUNT:
-        raise ValueError("`count` or `users` is less or more than there can be")
+        raise ValueError("`count` or `users` is out of range")
     if len(aggregate.quantiles) != len(RANKS):
         raise ValueError(f"`quantiles` has {len(aggregate.quantiles)} numbers, {len(RANKS)} are needed")

@@ -13,11 +13,11 @@ import re
 import msgspec
 import orjson
 
-from schemas.dead_letters import Reason
-from schemas.errors import PoisonError
-from schemas.links import check_id
-from schemas.numbers import SUM_DIGITS, exact
-from schemas.times import epoch_ms
+from weir.schemas.dead_letters import Reason
+from weir.schemas.errors import PoisonError
+from weir.schemas.ids import check_id
+from weir.schemas.numbers import SUM_DIGITS, exact
+from weir.schemas.times import epoch_ms
 
 #: The longest event, in bytes.
 MAX_EVENT = 64 << 10
@@ -30,7 +30,7 @@ _any = msgspec.json.Decoder().decode
 
 
 class EventType(enum.Enum):
-    """What becomes of an event's value."""
+    """How an event's value is used: CUMULATIVE values are added up, TIME-SERIES values are kept one by one."""
 
     CUMULATIVE = "CUMULATIVE"
     TIME_SERIES = "TIME-SERIES"
@@ -39,8 +39,8 @@ class EventType(enum.Enum):
 class MonitoringEvent(msgspec.Struct, frozen=True):
     """One event as a client sends it. Topic `monitoring-events`. Unknown fields are ignored.
 
-    `event_timestamp` is an epoch in seconds or milliseconds, a number or a numeric text (`schemas.times.epoch_ms`).
-    `event_value` is a number or a numeric text, of a TIME-SERIES event any JSON.
+    `event_timestamp` is an epoch in seconds or milliseconds, a number or a numeric text
+    (`weir.schemas.times.epoch_ms`). `event_value` is a number or a numeric text, of a TIME-SERIES event any JSON.
     """
 
     client_id: str
@@ -66,7 +66,7 @@ class UniqueEvent(msgspec.Struct, frozen=True):
 
 
 class ClientTotal(msgspec.Struct, frozen=True):
-    """What the CUMULATIVE events of one client and key add up to, exactly. Topic `monitoring-totals`.
+    """Exact sum of the CUMULATIVE events of one client and key. Topic `monitoring-totals`.
 
     The latest record per key is the truth. `event_timestamp` is the latest of its events', in epoch milliseconds.
     """
@@ -95,7 +95,7 @@ def number_of(value: msgspec.Raw) -> str:
         return text
     if raw[:1] in b"-0123456789" and raw:
         return raw.decode()
-    raise ValueError("is no number and no numeric text")
+    raise ValueError("is neither a number nor a numeric text")
 
 
 def check_event(event: MonitoringEvent) -> None:

@@ -26,11 +26,11 @@ def exact(text: str, digits: int = DIGITS) -> Decimal:
     (Decimal('0.1'), Decimal('-1E+3'))
     """
     if len(text) > 256 or not _NUMBER.fullmatch(text):
-        raise ValueError("is no finite number")
+        raise ValueError("is not a finite number")
     number = Decimal(text)
     exponent = number.as_tuple().exponent
     if number and number.adjusted() >= digits:
-        raise ValueError(f"is a number of 1e{digits} or more, or of -1e{digits} or less")
+        raise ValueError(f"is out of range; allowed: between -1e{digits} and 1e{digits}")
     if isinstance(exponent, int) and -exponent > PLACES:
         raise ValueError(f"has more than {PLACES} digits after the point")
     return number if number else Decimal(0)

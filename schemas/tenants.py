@@ -6,8 +6,8 @@ import re
 
 import msgspec
 
-from schemas.links import check_id
-from schemas.times import from_rfc3339, timestamp_ms, to_rfc3339
+from weir.schemas.ids import check_id
+from weir.schemas.times import from_rfc3339, timestamp_ms, to_rfc3339
 
 #: The largest tenant's number: a 64-bit integer of Postgres's.
 MAX_TENANT = 2**63 - 1
@@ -28,8 +28,8 @@ END = from_rfc3339("2100-01-01T00:00:00Z")
 class TenantEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of a tenant. Topic `tenant-events`, keyed by the tenant. Unknown fields are ignored.
 
-    `created_at` is RFC 3339, or an epoch in seconds or milliseconds (`schemas.times.timestamp_ms`). `processing_time`
-    is in milliseconds, and kept to the microsecond. `payload` is a JSON object or null.
+    `created_at` is RFC 3339, or an epoch in seconds or milliseconds (`weir.schemas.times.timestamp_ms`).
+    `processing_time` is in milliseconds, and kept to the microsecond. `payload` is a JSON object or null.
     """
 
     tenant_id: int
@@ -72,9 +72,9 @@ def check_tenant_event(event: TenantEvent) -> None:
         raise ValueError(f"`created_at` is {to_rfc3339(time)}, from 2000 to before 2100 is allowed")
     payload = bytes(event.payload)
     if payload[:1] not in (b"{", b"n"):
-        raise ValueError("`payload` is no JSON object")
+        raise ValueError("`payload` is not a JSON object")
     if len(payload) > MAX_PAYLOAD:
-        raise ValueError(f"`payload` has {len(payload)} bytes, {MAX_PAYLOAD} are allowed")
+        raise ValueError(f"`payload` has {len(payload)} bytes; at most {MAX_PAYLOAD} are allowed")
     if has_wide_number(payload):
         raise ValueError(
             f"`payload` has a number of more than {MAX_NUMBER} characters when written out, or with an exponent that is"

@@ -50,12 +50,12 @@ def from_rfc3339(text: str) -> int:
     (60000, 0)
     """
     if not _RFC3339.fullmatch(text):  # fromisoformat takes all of ISO 8601, and stops reading at a NUL
-        why = "has no offset from UTC" if _RFC3339.fullmatch(text + "Z") else "is no time in RFC 3339"
+        why = "has no offset from UTC" if _RFC3339.fullmatch(text + "Z") else "is not an RFC 3339 time"
         raise ValueError(f"{text!r} {why}: write it as 2026-01-31T12:00:00Z")
     try:
         moment = dt.datetime.fromisoformat(text.upper())  # RFC 3339 allows a small t and z
     except ValueError as e:
-        raise ValueError(f"{text!r} is no time: {e}") from e
+        raise ValueError(f"{text!r} is not a valid time: {e}") from e
     return (moment - _EPOCH) // _MILLISECOND
 
 
@@ -69,13 +69,13 @@ def epoch_ms(epoch: int | float | str) -> int:
     (1700000000000, 1700000000250, 1700000000000)
     """
     if isinstance(epoch, bool):
-        raise ValueError("is no epoch timestamp but a truth value")
+        raise ValueError("is a boolean, not an epoch timestamp")
     if isinstance(epoch, str):
         if not _EPOCH_TEXT.fullmatch(epoch):
-            raise ValueError("is no epoch timestamp in seconds or milliseconds")
+            raise ValueError("is not an epoch timestamp in seconds or milliseconds")
         epoch = float(epoch) if "." in epoch else int(epoch)
     if not 0 <= epoch < _EPOCH_END:  # not a number is never within
-        raise ValueError("is negative" if epoch < 0 else "is no epoch timestamp in seconds or milliseconds")
+        raise ValueError("is negative" if epoch < 0 else "is not an epoch timestamp in seconds or milliseconds")
     return round(epoch * 1000) if epoch < SECONDS_BELOW else int(epoch)
 
 

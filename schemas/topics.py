@@ -1,25 +1,26 @@
-"""The one list of topics: name, who writes it, what is in it, how long it is kept.
+"""The registry of topics: name, who writes it, what is in it, how long it is kept.
 
-Every topic weir touches is here; `weir topics` prints this list, `infra.topics` makes what is missing.
+Every topic of weir's own is here; an app's are added by `register`. `weir topics` prints this list, and
+`weir.infra.kafka.client.ensure_topics` makes what is missing.
 """
 
 from __future__ import annotations
 
-from schemas.dead_letters import Replay
-from schemas.errors import UnknownTopicError
-from schemas.links import (
+from collections.abc import Iterable
+
+from weir.schemas.dead_letters import Replay
+from weir.schemas.errors import DuplicateTopicError, UnknownTopicError
+from weir.schemas.links import (
     Communication,
     LinkCount,
     Relation,
-    WindowClosed,
     check_communication,
     check_link_count,
     check_relation,
-    check_window_closed,
     link_count_key,
 )
-from schemas.metrics import MetricAggregate, MetricEvent, aggregate_key, check_aggregate, check_metric
-from schemas.monitoring import (
+from weir.schemas.metrics import MetricAggregate, MetricEvent, aggregate_key, check_aggregate, check_metric
+from weir.schemas.monitoring import (
     ClientTotal,
     MonitoringEvent,
     UniqueEvent,
@@ -28,8 +29,8 @@ from schemas.monitoring import (
     check_unique,
     client_key,
 )
-from schemas.tenants import TenantEvent, check_tenant_event, tenant_key
-from schemas.topic import (
+from weir.schemas.tenants import TenantEvent, check_tenant_event, tenant_key
+from weir.schemas.topic import (
     A_WEEK,
     ANY_TIMESTAMP,
     EVENTS,
@@ -41,7 +42,10 @@ from schemas.topic import (
     STATE,
     Topic,
 )
+from weir.schemas.windows import WindowClosed, check_window_closed
 
+#: Compacted by weir, not by Kafka, which would keep a child's last record by offset and lose its history by event time:
+#: see `weir.streams.engine.dataplane.compaction`. So its policy is `delete`, without a limit, and must stay so.
 RELATIONS = Topic(
     "relations", "producers", "Which child belongs to which parent, from the record's timestamp on, with its history",
     "the child", Relation, partitions=1, config=FOR_EVER | ANY_TIMESTAMP,
@@ -105,7 +109,7 @@ MONITORING_STATE = Topic(
 )  # fmt: skip
 MONITORING_TOTALS = Topic(
     "monitoring-totals", "streams/monitoring", "Sums of CUMULATIVE events per client and key; the latest is the truth",
-    '["client","key"]', ClientTotal, config={"cleanup.policy": "compact"},
+    '["client","key"]', ClientTotal, config={"cleanup.policy": "compact"} | ANY_TIMESTAMP,
     key_of=lambda t: client_key(t.client_id, t.event_key), check=check_total,
 )  # fmt: skip
 MONITORING_SERIES = Topic(
@@ -130,16 +134,29 @@ TENANT_EVENTS = Topic(
     TenantEvent, config=EVENTS, key_of=tenant_key, check=check_tenant_event,
 )  # fmt: skip
 
-TOPICS: tuple[Topic, ...] = (
+#: In the order in which they are shown.
+TOPICS: list[Topic] = [
     RELATIONS, COMMUNICATIONS, LINKS_PARTIALS, LINK_COUNTS, LINK_WINDOWS, DEAD_LETTERS, DEAD_LETTER_REPLAYS,
     LATE_EVENTS, BROADCAST, MONITORING_EVENTS, MONITORING_BY_ID, MONITORING_IDS, MONITORING_UNIQUE, MONITORING_STATE,
     MONITORING_TOTALS, MONITORING_SERIES, METRIC_EVENTS, METRIC_PARTIALS, METRIC_AGGREGATES, TENANT_EVENTS,
-)  # fmt: skip
+]  # fmt: skip
+
+
+def register(topics: Iterable[Topic]) -> None:
+    """Adds topics that are not there yet. Raises DuplicateTopicError where another topic has such a name."""
+    for topic in topics:
+        known = next((other for other in TOPICS if other.name == topic.name), None)
+        if known is None:
+            TOPICS.append(topic)
+        elif known is not topic:
+            raise DuplicateTopicError(
+                f"two topics have the name {topic.name!r}, one of {known.owner} and one of {topic.owner}: rename one"
+            )
 
 
 def by_name(name: str) -> Topic:
-    """The topic of that name. Raises UnknownTopicError, which lists the known ones, where there is none."""
+    """Returns the topic of that name. Raises UnknownTopicError, which lists the known names."""
     for topic in TOPICS:
         if topic.name == name:
             return topic
-    raise UnknownTopicError(f"there is no topic {name!r}; the known ones are {', '.join(t.name for t in TOPICS)}")
+    raise UnknownTopicError(f"unknown topic {name!r}; known topics: {', '.join(t.name for t in TOPICS)}")

@@ -1,1 +1,1 @@
-"""The work: stream jobs. Topics to topics; streams.engine alone knows Faust's inside."""
+"""The work: stream jobs. Topics to topics; weir.streams.engine alone knows Faust's inside."""

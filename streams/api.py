@@ -1,17 +1,18 @@
-"""All that a job is written with: `streams/links.py` is one. How to write another: docs/tutorial/add-a-count.md."""
+"""The names that a job is written with. `streams/jobs/links.py` is a job; docs/tutorial/add-a-count.md adds another."""
 
-from schemas.dead_letters import Reason
-from schemas.errors import PoisonError
-from schemas.topic import Topic
-from streams.engine.aggregates import Aggregate, Avg, Count, Distinct, Max, Min, Quantiles, Sum
-from streams.engine.aggregation import Key
-from streams.engine.job import Job, View
-from streams.engine.keyed import Keyed
-from streams.engine.keyed_context import Context
-from streams.engine.records import Record
-from streams.engine.rows import State, window
-from streams.engine.windowed import Emit, Windowed
-from streams.engine.windows import HoppingWindows, SessionWindows, TumblingWindows
+from weir.schemas.dead_letters import Reason
+from weir.schemas.errors import PoisonError
+from weir.schemas.topic import Topic
+from weir.streams.engine.aggregates.aggregates import Aggregate, Avg, Count, Distinct, Max, Min, Quantiles, Sum
+from weir.streams.engine.aggregates.aggregation import Key
+from weir.streams.engine.core.job import Job, View
+from weir.streams.engine.core.records import Record
+from weir.streams.engine.keyed.context import Context
+from weir.streams.engine.keyed.job import Keyed
+from weir.streams.engine.windowed.job import Windowed
+from weir.streams.engine.windowed.results import State, window
+from weir.streams.engine.windowed.spec import Emit
+from weir.streams.engine.windowed.windows import HoppingWindows, SessionWindows, TumblingWindows
 
 #: In the order of the reference.
 __all__ = [

@@ -3,9 +3,9 @@
 `Harness` runs the same stages that a worker runs, over topics that are lists. What it leaves out is the transport:
 Faust's membership, librdkafka, the broker's transactions. A flush commits whole or, with `crash`, not at all.
 
-    >>> from infra.config import Config
-    >>> from streams import links
-    >>> h = Harness(links.job(Config(partitions=1)))
+    >>> from weir.infra.config import Config
+    >>> from weir.streams.jobs import links
+    >>> h = Harness(links.job(Config()))
     >>> h.send("relations", {"parent": "shop", "child": "cart-1"}, timestamp=0)
     >>> h.send("communications", {"source": "cart-1", "destination": "cart-1"}, timestamp=1_000)
     >>> h.run()
@@ -21,10 +21,10 @@ from typing import Any
 
 import msgspec
 
-from schemas.dead_letters import Headers
-from streams.engine.job import Job
-from streams.engine.ledger import Routed
-from streams.engine.records import FROM_START, STATE, Batch, Stage
+from weir.schemas.dead_letters import Headers
+from weir.streams.engine.core.job import Job
+from weir.streams.engine.core.ledger import Routed
+from weir.streams.engine.core.records import FROM_START, STATE, FlushBatch, Stage
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Harness:
 
     @property
     def routed(self) -> Routed:
-        """What became of all events of the source, over all partitions, as committed."""
+        """Returns how many events of the source were counted, late and dead, over all partitions, as committed."""
         return self.job.tally(self._metadata()).routed
 
     @property
@@ -221,7 +221,7 @@ class Harness:
         found = next(task.changelog for task in self.job.tasks if task.topic.name == topic)
         return None if found is None else found.name
 
-    def _commit(self, batch: Batch, key: tuple[str, int], position: int) -> None:
+    def _commit(self, batch: FlushBatch, key: tuple[str, int], position: int) -> None:
         for produce in batch.produce:
             topic, value, record_key, partition, headers, timestamp = produce
             self._append(topic, max(partition, 0), record_key, value, headers, timestamp)
@@ -238,10 +238,12 @@ class Harness:
         key: bytes | None,
         value: bytes | None,
         headers: Headers | None,
-        timestamp: int = 0,
+        timestamp: int | None = None,
     ) -> None:
         log = self.topics[topic, partition]
-        log.append(FakeRecord(topic, partition, len(log), key, value, timestamp or self.now_ms, headers))
+        log.append(
+            FakeRecord(topic, partition, len(log), key, value, self.now_ms if timestamp is None else timestamp, headers)
+        )
 
     def _others(self, partition: int) -> int | None:
         source = self.job.source.name

@@ -1,7 +1,7 @@
 """Directives that write reference pages from the code itself, so that they cannot go stale.
 
-`{weir-commands}`, `{weir-settings}`, `{weir-topics}`, `{weir-reasons}`, `{weir-api}`, `{weir-adrs}`: each is a function
-that gives Markdown, which is parsed in the place of the directive.
+`{weir-commands}`, `{weir-settings}`, `{weir-topics}`, `{weir-reasons}`, `{weir-api}`, `{weir-adrs}`, `{weir-flows}`,
+`{weir-services}`: each is a function that gives Markdown, which is parsed in the place of the directive.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ def commands() -> Iterator[str]:
     """Every command with its usage, what it does, and its options: as `--help` says it."""
     from typer.main import get_command
 
-    from infra.cli.main import app
+    from weir.cli.main import app
 
     yield from _commands(get_command(app), "weir")
 
 
 def _commands(group: Any, name: str) -> Iterator[str]:
-    for inner_name, inner in sorted(group.commands.items()):
+    for inner_name in sorted(group.list_commands(None)):
+        inner = group.get_command(None, inner_name)
         full = f"{name} {inner_name}"
         if hasattr(inner, "commands"):
             if inner.invoke_without_command:  # it does something by itself, too
@@ -72,7 +73,7 @@ def _row(parameter: Any) -> str:
 
 def settings() -> Iterator[str]:
     """Every variable, its default and what it is for."""
-    from infra.config import describe
+    from weir.infra.config import describe
 
     yield "| variable | default | |\n| --- | --- | --- |"
     for setting in describe({}):
@@ -85,9 +86,9 @@ def topics() -> Iterator[str]:
     """Every topic: who writes it, its key, how long it is kept, its type and its examples."""
     import msgspec
 
-    from infra.cli.topics import kept
-    from schemas import examples
-    from schemas.topics import TOPICS
+    from weir.cli.topics import kept
+    from weir.schemas import examples
+    from weir.schemas.topics import TOPICS
 
     for topic in TOPICS:
         yield f"## `{topic.name}`\n"
@@ -141,7 +142,7 @@ def _type(type_: Any) -> str:
 
 def api() -> Iterator[str]:
     """Every name that a job is written with: how it is called, and what it says of itself."""
-    from streams import api
+    from weir.streams import api
 
     for name in api.__all__:
         thing = getattr(api, name)
@@ -187,7 +188,7 @@ def _prose(thing: Any) -> str:
 
 def reasons() -> Iterator[str]:
     """Every reason for which a message is refused."""
-    from schemas.dead_letters import Reason
+    from weir.schemas.dead_letters import Reason
 
     yield "| reason | |\n| --- | --- |"
     for reason in Reason:
@@ -200,6 +201,23 @@ def adrs() -> Iterator[str]:
         if not path.name.startswith("0000"):
             title = path.read_text().splitlines()[0].removeprefix("# ")
             yield f"- [{title}]({path.name})"
+
+
+def flows() -> Iterator[str]:
+    """The way of the data, a line for each topic."""
+    from weir.services.flows import drawing
+
+    yield from ("```text", *drawing(), "```")
+
+
+def services() -> Iterator[str]:
+    """Every service, what it does, and its topics."""
+    from weir.services.flows import flows
+
+    yield "| service | | reads | writes |\n| --- | --- | --- | --- |"
+    for flow in flows():
+        read, written = (", ".join(f"`{name}`" for name in names) for names in (flow.reads, flow.writes))
+        yield f"| `{flow.service}` | {_cell(flow.description)} | {read} | {written} |"
 
 
 def _cell(text: str) -> str:
@@ -219,6 +237,6 @@ def _directive(write: Callable[[], Iterator[str]]) -> type[SphinxDirective]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the directives."""
-    for write in (commands, settings, topics, reasons, api, adrs):
+    for write in (commands, settings, topics, reasons, api, adrs, flows, services):
         app.add_directive(f"weir-{write.__name__}", _directive(write))
     return {"parallel_read_safe": True}

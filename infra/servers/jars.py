@@ -1,8 +1,8 @@
 """Apache Kafka's jars: downloaded once per user by their Maven coordinates, checked, shared by every home.
 
-`kafka.lock` lists them in the order of the class path, one `coordinates sha256 bytes` a line; `make lock` writes it
-(`infra.servers.lock`). A download is made beside its place and moved there whole, so that an interrupted one leaves
-nothing that could be taken for a good one.
+`kafka.lock` lists them in the order of the class path, one `group:artifact:version[:classifier] sha256 bytes` a line;
+`make lock` writes it (`weir.infra.servers.lock`). A download is made beside its place and moved there whole, so that an
+interrupted one leaves nothing that could be taken for a good one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -21,36 +22,42 @@ from pathlib import Path
 import rich.console
 import rich.progress
 
-from infra.errors import DownloadError
-from infra.space import MIB, disk_full
+from weir.infra.errors import DownloadError, StartError
+from weir.infra.servers.disk_space import MIB, disk_full
 
 KAFKA_VERSION = "4.1.0"
 
 
 @dataclass(frozen=True)
 class Jar:
-    """One line of the lock; `size` is in bytes."""
+    """One line of a lock; `size` is in bytes, `classifier` empty for a project's main jar."""
 
     group: str
     artifact: str
     version: str
     sha256: str
     size: int
+    classifier: str = ""
 
     @property
     def filename(self) -> str:
         """The file's name, in the repository and in the cache."""
-        return f"{self.artifact}-{self.version}.jar"
+        return "-".join(filter(None, (self.artifact, self.version, self.classifier))) + ".jar"
+
+
+def parse(lock: str) -> list[Jar]:
+    """The lines of a lock."""
+    jars = []
+    for line in lock.splitlines():
+        coordinates, sha256, size = line.split()
+        group, artifact, version, *classifier = coordinates.split(":")
+        jars.append(Jar(group, artifact, version, sha256, int(size), *classifier))
+    return jars
 
 
 def locked() -> list[Jar]:
-    """The lock's lines."""
-    jars = []
-    for line in resources.files("infra.servers").joinpath("kafka.lock").read_text().splitlines():
-        coordinates, sha256, size = line.split()
-        group, artifact, version = coordinates.split(":")
-        jars.append(Jar(group, artifact, version, sha256, int(size)))
-    return jars
+    """The lines of `kafka.lock`."""
+    return parse(resources.files("weir.infra.servers").joinpath("kafka.lock").read_text())
 
 
 def cache_folder() -> Path:
@@ -59,9 +66,24 @@ def cache_folder() -> Path:
 
 
 def class_path() -> list[Path]:
-    """The jars' paths, downloaded where they are not there yet. Blocks; raises DownloadError, DiskFullError."""
-    jars = locked()
-    folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
+    """The paths of the embedded Kafka's jars, downloaded as `kept` does."""
+    return kept(f"kafka-{KAFKA_VERSION}", locked())
+
+
+def main() -> None:
+    """Downloads the embedded Kafka ahead of its first start. Prints why it could not: that start tries again."""
+    try:
+        class_path()
+    except StartError as e:
+        print(f"weir: {e}", file=sys.stderr)
+
+
+def kept(name: str, jars: list[Jar]) -> list[Path]:
+    """The paths of jars in the cache's folder `name`, downloaded where they are not there yet.
+
+    Blocks. Raises DownloadError, DiskFullError.
+    """
+    folder = cache_folder() / name
     if not whole(folder, jars):
         with _alone(folder.with_name(folder.name + ".lock")):
             if not whole(folder, jars):
@@ -78,7 +100,7 @@ def whole(folder: Path, jars: list[Jar]) -> bool:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; the kernel frees the lock of one that dies."""
+    """Locks out other processes while the block runs; the kernel frees the lock of a process that dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -131,7 +153,7 @@ def _fetch(jar: Jar, partial: Path, advance: Callable[[int], None]) -> None:
 
     resolver = PythonResolver(progress_callback=report)
     maven = MavenContext(resolver=resolver, repo_cache=partial / "maven", local_repos=[])
-    got: Path = maven.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+    got: Path = maven.project(jar.group, jar.artifact).at_version(jar.version).artifact(jar.classifier).resolve()
     if hashlib.sha256(got.read_bytes()).hexdigest() != jar.sha256:
         raise DownloadError(f"{jar.filename} was downloaded but is not the file that weir expects; try again")
     got.replace(partial / "jars" / jar.filename)
@@ -145,3 +167,7 @@ def _progress() -> rich.progress.Progress:
         rich.progress.TimeRemainingColumn(),
         console=rich.console.Console(stderr=True),
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -15,14 +15,15 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from infra.config import Config
-from infra.errors import ForeignDataError
-from infra.kafka import admin
-from infra.ports import check_free
-from infra.processes import Process, spawn
-from infra.servers.jars import KAFKA_VERSION, class_path
-from infra.servers.server import fresh_log, last_words, wait_until
-from infra.space import MIB, check_space
+from weir.infra.config import Config
+from weir.infra.errors import ForeignDataError
+from weir.infra.kafka.client import admin
+from weir.infra.ports import Port, check_all_free
+from weir.infra.runtime.private import private_home
+from weir.infra.servers.disk_space import MIB, check_space
+from weir.infra.servers.jars import KAFKA_VERSION, class_path
+from weir.infra.servers.server import STARTS_S, fresh_log, last_words, wait_until
+from weir.infra.supervisor.processes import Process, spawn
 
 #: New segments are preallocated by index only; a quarter of a gigabyte lets a first run finish.
 _ROOM = 256 * MIB
@@ -77,7 +78,7 @@ class KafkaServer:
     """Apache Kafka as a `Server`."""
 
     name = "kafka"
-    speaks = False
+    writes_own_status = False
     stop_signal = signal.SIGTERM
     #: It is made to survive a crash, and a hard end cannot hang.
     signal_at_parents_end = signal.SIGKILL
@@ -86,17 +87,23 @@ class KafkaServer:
         self._config = config
         self._folder = config.home / "kafka"
         self._class_path = ""
-        self.address = f"kafka://127.0.0.1:{config.kafka_port}"
+        self.address = f"kafka://127.0.0.1:{config.kafka.port}"
         self.log = config.home / "logs" / "kafka.log"
+        self.ports = [
+            Port("127.0.0.1", config.kafka.port, "the embedded Kafka", "WEIR_KAFKA_PORT"),
+            Port("127.0.0.1", config.kafka.controller_port, "its controller", "WEIR_KAFKA_CONTROLLER_PORT"),
+        ]
+
+    def check(self) -> None:
+        """Its settings are always some to start it with."""
 
     def prepare(self) -> None:
         """Downloads (once per user), checks ports, room and version, formats a new data folder."""
         config = self._config
         self._class_path = ":".join(map(str, class_path()))
         check_version(self._folder, KAFKA_VERSION)
-        check_free("127.0.0.1", config.kafka_port, "the embedded Kafka", "WEIR_KAFKA_PORT")
-        check_free("127.0.0.1", config.kafka_controller_port, "its controller", "WEIR_KAFKA_CONTROLLER_PORT")
-        config.home.mkdir(parents=True, exist_ok=True)
+        check_all_free(self.ports)
+        private_home(config)
         check_space(config.home, _ROOM, "Kafka")
         fresh_log(self.log)
         if not self._folder.exists():
@@ -112,7 +119,7 @@ class KafkaServer:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         command = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "server.properties")
         try:
-            code = spawn(command, cwd=fresh, log=self.log).wait(60)
+            code = spawn(command, cwd=fresh, log=self.log).wait(STARTS_S)
         except subprocess.TimeoutExpired as e:
             raise last_words(self, "cannot be given a new data folder: the format does not end") from e
         if code:
@@ -148,7 +155,7 @@ class KafkaServer:
 
     def _write_settings(self, folder: Path) -> None:
         config = self._config
-        settings = broker_settings(config.kafka_port, config.kafka_controller_port)
+        settings = broker_settings(config.kafka.port, config.kafka.controller_port)
         (folder / "server.properties").write_text(_properties(settings))
         (folder / "log4j2.properties").write_text(_LOG4J)
 
@@ -165,6 +172,6 @@ def check_version(folder: Path, ours: str) -> None:
     theirs = marker.read_text().strip() if marker.exists() else "an unknown version"
     if theirs != ours:
         raise ForeignDataError(
-            f"{folder} was written by Kafka {theirs}, weir brings {ours}: "
+            f"{folder} was written by Kafka {theirs}, and this weir runs Kafka {ours}: "
             "move that folder away, or choose another WEIR_HOME"
         )

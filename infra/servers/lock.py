@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from infra.servers.jars import KAFKA_VERSION, Jar
+from weir.infra.servers.jars import KAFKA_VERSION, Jar
 
 LOG4J_VERSION = "2.24.3"
 ROOTS = (

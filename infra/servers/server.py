@@ -1,4 +1,4 @@
-"""What the embedded servers have in common: one small interface, waiting for an answer, and reading last words."""
+"""Parts that the embedded servers share: one small interface, waiting for an answer, reading the end of a log."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from infra.errors import PortTakenError, ServerFailedError, StartError
-from infra.keeper import Child
-from infra.processes import Process, end
-from infra.space import disk_full
+from weir.infra.errors import PortTakenError, ServerFailedError, StartError
+from weir.infra.runtime.patience import waiting_for
+from weir.infra.servers.disk_space import disk_full
+from weir.infra.supervisor.child import Child
+from weir.infra.supervisor.processes import Process, end
 
 #: A server writes its whole past into its log: this much of the end holds the last start's words.
 _TAIL = 8192
 _ROTATE_AT = 10 << 20
+#: How long a server may take to start, in seconds. A machine with other work was seen to take a minute and a half;
+#: one that takes longer than this does not start any more.
+STARTS_S = 600.0
+#: Seconds after which it is told that a server is waited for.
+_SLOW_S = 10.0
 
 
 class Server(Child, Protocol):
@@ -43,15 +49,22 @@ def fresh_log(log: Path) -> None:
         log.replace(log.with_suffix(".log.1"))
 
 
-def wait_until(answers: Callable[[], bool], process: Process, server: Server, seconds: float = 60.0) -> None:
-    """Asks `answers` until it says yes. Raises StartError where the process ends, or after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not answers():
-        if (code := process.poll()) is not None:
-            raise last_words(server, f"ended with code {code}")
-        if time.monotonic() > deadline:
-            raise last_words(server, f"does not answer after {seconds:.0f} s")
-        time.sleep(0.05)
+def wait_until(
+    answers: Callable[[], bool], process: Process, server: Server, why: Callable[[], object] = lambda: None
+) -> None:
+    """Asks `answers` until it says yes; tells now and then that it waits, with `why` where that is known.
+
+    Raises StartError where the process ends, or does not answer for `STARTS_S` seconds.
+    """
+    deadline = time.monotonic() + STARTS_S
+    what = f"{server.name}, which runs and does not answer yet: see {server.log}"
+    with waiting_for(what, _SLOW_S, lambda: str(reason) if (reason := why()) is not None else None):
+        while not answers():
+            if (code := process.poll()) is not None:
+                raise last_words(server, f"ended with code {code}")
+            if time.monotonic() > deadline:
+                raise last_words(server, f"does not answer after {STARTS_S:.0f} s")
+            time.sleep(0.05)
 
 
 def last_words(server: Server, what: str) -> StartError:

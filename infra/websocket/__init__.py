@@ -5,10 +5,9 @@
 `make` gets each Request and returns a Handler, or a Refusal that becomes the HTTP response.
 """
 
-from infra.websocket.connection import Connection
-from infra.websocket.handler import Handler
-from infra.websocket.handshake import Refusal, Request
-from infra.websocket.limits import Limits
-from infra.websocket.server import Held, Route, WebSocketServer
+from weir.infra.websocket.connection import Connection, Handler
+from weir.infra.websocket.handshake import HandshakeRequest, Refusal
+from weir.infra.websocket.limits import Limits
+from weir.infra.websocket.server import Held, Route, WebSocketServer
 
-__all__ = ["Connection", "Handler", "Held", "Limits", "Refusal", "Request", "Route", "WebSocketServer"]
+__all__ = ["Connection", "Handler", "HandshakeRequest", "Held", "Limits", "Refusal", "Route", "WebSocketServer"]

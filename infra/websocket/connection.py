@@ -12,15 +12,15 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from infra import log
-from infra.websocket import frames
-from infra.websocket.handler import Handler, Owner
-from infra.websocket.handshake import Request
-from infra.websocket.limits import Limits, Pace
-from infra.websocket.messages import NO_CODE, Assembler, Event
+from weir.infra import log
+from weir.infra.websocket import frames
+from weir.infra.websocket.handshake import HandshakeRequest
+from weir.infra.websocket.limits import Limits, TokenBucket
+from weir.infra.websocket.messages import NO_CODE, Assembler, MessageEvent
 
-_log = log.get("websocket")
+_log = log.get_logger("websocket")
 
 #: Closing with data unsent must not leave the kernel trying for minutes.
 _RESET = struct.pack("ii", 1, 0)
@@ -40,6 +40,29 @@ class _State(enum.Enum):
     #: Both are done: all that is left is the end of the TCP connection.
     ENDING = 3
     CLOSED = 4
+
+
+class Handler(Protocol):
+    """Deals with one connection of a route. All calls come from the event loop, never within one another."""
+
+    def opened(self, connection: Connection) -> None:
+        """The connection is open."""
+
+    def message(self, data: bytes, binary: bool) -> None:
+        """A whole message; a text is valid UTF-8."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """The connection is over; called once. 1006: without a closing handshake."""
+
+
+class Owner(Protocol):
+    """The server that a connection belongs to."""
+
+    def ended(self, connection: Connection) -> None:
+        """Notes that the connection is over."""
+
+    def warn(self, event: str, **facts: object) -> None:
+        """Logs what strangers can cause, at a limited rate."""
 
 
 class Connection:
@@ -74,7 +97,7 @@ class Connection:
     def __init__(
         self,
         connected: socket.socket,
-        request: Request,
+        request: HandshakeRequest,
         handler: Handler,
         limits: Limits,
         buffer: memoryview,
@@ -89,7 +112,7 @@ class Connection:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._assembler = Assembler(limits.quiet_message if quiet else limits.message)
-        self._pace = Pace(limits.quiet_rate, limits.quiet_burst) if quiet else None
+        self._pace = TokenBucket(limits.quiet_rate, limits.quiet_burst) if quiet else None
         self._state = _State.OPEN
         self._queue: deque[bytes | memoryview] | None = None
         self._drained: Callable[[], None] | None = None
@@ -144,7 +167,7 @@ class Connection:
         return self.send_frame(frames.binary(data) if binary else frames.text(data))
 
     def send_frame(self, frame: bytes) -> bool:
-        """Sends whole frames made with `infra.websocket.frames`: the same bytes may go to many. False as `send`."""
+        """Sends whole frames (`weir.infra.websocket.frames`): the same bytes may go to many. Returns as `send` does."""
         if self._state is not _State.OPEN:
             return False
         if self._queue is not None and self.waiting + len(frame) > self._limits.queue:
@@ -239,19 +262,21 @@ class Connection:
         if (error := self._assembler.error) is not None and self._state in (_State.OPEN, _State.CLOSING):
             self._break_off(error.code, error.reason)
 
-    def _is_within(self, pace: Pace, events: int) -> bool:
+    def _is_within(self, pace: TokenBucket, events: int) -> bool:
         """Whether what was read last is within the pace: by frames, and a read without a whole one counts as one."""
         said = max(1, events + self._assembler.fragments)
         self._assembler.fragments = 0
         return pace.take(said, self._loop.time())
 
     def _flooded(self) -> None:
-        """What comes now is read for a moment, or the peer would not get the reason, and not looked at."""
+        """Closes a connection that sends too many frames. Reads and drops its input for a moment, so that it gets the
+        reason.
+        """
         self._owner.warn("websocket.flood", remote=self.remote, path=self.path)
         if self._state is _State.OPEN:
             self._drop_queue()
             self._timer = self._loop.call_later(min(_LAST_WORD, self._limits.closing), self.abort)
-        self._break_off(_POLICY, f"too many frames: {self._limits.quiet_rate:g} a second may be sent here")
+        self._break_off(_POLICY, f"too many frames: at most {self._limits.quiet_rate:g} a second are allowed")
 
     def _break_off(self, code: int, reason: str) -> None:
         """Closes because of what the peer has sent; what it sends now does not count."""
@@ -269,7 +294,7 @@ class Connection:
         else:
             self._write(bytes(pongs))
 
-    def _closed_by_peer(self, event: Event) -> None:
+    def _closed_by_peer(self, event: MessageEvent) -> None:
         if self._state is _State.OPEN:
             self._code, self._reason = event.code, event.data.decode()
             self._write(frames.close(None if event.code == NO_CODE else event.code))
@@ -333,7 +358,7 @@ class Connection:
 
     def _too_slow(self) -> None:
         reason = f"too slow: {self.waiting} bytes waiting"
-        _log.info("websocket.too_slow", remote=self.remote, path=self.path, waiting=self.waiting)
+        self._owner.warn("websocket.too_slow", remote=self.remote, path=self.path, waiting=self.waiting)
         self._drop_queue()
         self._start_close(_POLICY, reason, self._limits.closing)
 

@@ -1,18 +1,15 @@
-"""Open files: as many as the kernel lets this process have, and what of the limits they are enough for."""
+"""Limits of a WebSocket server, reduced to the number of files that the process may open."""
 
 from __future__ import annotations
 
 import dataclasses
-import resource
 
-from infra import log
-from infra.errors import StartError
-from infra.websocket.limits import Limits
+from weir.infra import log
+from weir.infra.connections.open_files import RESERVE, available
+from weir.infra.errors import StartError
+from weir.infra.websocket.limits import Limits
 
-#: What the process needs besides connections: Kafka's clients, logs, status files.
-RESERVE = 200
-
-_log = log.get("websocket")
+_log = log.get_logger("websocket")
 
 
 def fitting(limits: Limits, descriptors: int, ports: int) -> Limits:
@@ -23,18 +20,8 @@ def fitting(limits: Limits, descriptors: int, ports: int) -> Limits:
     handshakes = min(limits.handshakes, (descriptors - RESERVE) // (4 * ports))
     connections = min(limits.connections, descriptors - RESERVE - ports * handshakes)
     if handshakes < 1:
-        raise StartError(f"the process may have {descriptors} open files (`ulimit -n`), which is not enough")
+        raise StartError(f"the process may have {descriptors} open files, too few: raise the limit (`ulimit -n`)")
     return dataclasses.replace(limits, handshakes=handshakes, connections=connections)
-
-
-def available(wanted: int) -> int:
-    """How many open files this process may have, after its limit has been raised towards `wanted` as far as it may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft
 
 
 def fit(limits: Limits, ports: int) -> Limits:

@@ -23,8 +23,10 @@ _TARGET = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a client asks for. Header names are in lower case; a header that came twice is joined with a comma."""
+class HandshakeRequest:
+    """Parsed request of a WebSocket handshake. Header names are in lower case; a header that came twice is joined with
+    a comma.
+    """
 
     method: str
     path: str
@@ -42,7 +44,7 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class RefusedError(Exception):
+class HandshakeRefusedError(Exception):
     """The request is answered with this refusal."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -50,26 +52,28 @@ class RefusedError(Exception):
         self.refusal = refusal
 
 
-def parse(head: bytes, remote: str) -> Request:
-    """The request whose head this is, without the empty line at its end. Raises RefusedError."""
+def parse(head: bytes, remote: str) -> HandshakeRequest:
+    """The request whose head this is, without the empty line at its end. Raises HandshakeRefusedError."""
     first, *lines = head.decode("latin-1").split("\r\n")
     line = _LINE.fullmatch(first)
     if line is None:
-        raise RefusedError(Refusal(400, "this is no HTTP/1.1 request"))
+        raise HandshakeRefusedError(Refusal(400, "this is not an HTTP/1.1 request"))
     if line[3] != "1.1":
-        raise RefusedError(Refusal(505, "HTTP/1.1 is spoken here"))
+        raise HandshakeRefusedError(Refusal(505, "unsupported version: use HTTP/1.1"))
     if not _TARGET.fullmatch(line[2]):
-        raise RefusedError(Refusal(400, "the address must be ASCII: write other characters as %XX of their UTF-8"))
+        raise HandshakeRefusedError(
+            Refusal(400, "the address must be ASCII: write other characters as %XX of their UTF-8")
+        )
     if len(lines) > _MAX_HEADERS:
-        raise RefusedError(Refusal(431, f"more than {_MAX_HEADERS} headers"))
+        raise HandshakeRefusedError(Refusal(431, f"more than {_MAX_HEADERS} headers"))
     headers: dict[str, str] = {}
     for text in lines:
         name, colon, value = text.partition(":")
         if not colon or not _TOKEN.fullmatch(name) or any((c < " " and c != "\t") or c == "\x7f" for c in value):
-            raise RefusedError(Refusal(400, "a header is malformed"))
+            raise HandshakeRefusedError(Refusal(400, "a header is malformed"))
         name, value = name.lower(), value.strip(" \t")
         if name == "host" and name in headers:
-            raise RefusedError(Refusal(400, "the header Host is given twice"))
+            raise HandshakeRefusedError(Refusal(400, "the header Host is given twice"))
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     try:
         target = urlsplit(line[2])
@@ -78,42 +82,44 @@ def parse(head: bytes, remote: str) -> Request:
             target.query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS
         )  # fmt: skip
     except ValueError as e:
-        raise RefusedError(Refusal(400, f"the address cannot be read: {e}")) from None
+        raise HandshakeRefusedError(Refusal(400, f"the address cannot be read: {e}")) from None
     query = dict(pairs)
     if len(query) < len(pairs):
         twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
-        raise RefusedError(Refusal(400, f"`{twice}` is given twice"))
-    return Request(line[1], path, query, headers, remote)
+        raise HandshakeRefusedError(Refusal(400, f"`{twice}` is given twice"))
+    return HandshakeRequest(line[1], path, query, headers, remote)
 
 
-def check_upgrade(request: Request) -> str:
-    """The value of `Sec-WebSocket-Accept`. Raises RefusedError where this is no WebSocket request (4.2.1)."""
+def check_upgrade(request: HandshakeRequest) -> str:
+    """The value of `Sec-WebSocket-Accept`. Raises HandshakeRefusedError where this is no WebSocket request (4.2.1)."""
     headers = request.headers
     if request.method != "GET":
-        raise RefusedError(Refusal(405, "only GET is possible here", {"Allow": "GET"}))
+        raise HandshakeRefusedError(Refusal(405, "method not allowed; allowed: GET", {"Allow": "GET"}))
     if "websocket" not in _tokens(headers.get("upgrade", "")) or "upgrade" not in _tokens(
         headers.get("connection", "")
     ):
-        raise RefusedError(Refusal(426, "this is a WebSocket: connect with ws://", {"Upgrade": "websocket"}))
+        raise HandshakeRefusedError(Refusal(426, "this is a WebSocket: connect with ws://", {"Upgrade": "websocket"}))
     if "host" not in headers:
-        raise RefusedError(Refusal(400, "the header Host is missing"))
+        raise HandshakeRefusedError(Refusal(400, "the header Host is missing"))
     if headers.get("sec-websocket-version") != "13":
-        raise RefusedError(Refusal(426, "version 13 of WebSocket is spoken here", {"Sec-WebSocket-Version": "13"}))
+        raise HandshakeRefusedError(
+            Refusal(426, "unsupported WebSocket version; supported: 13", {"Sec-WebSocket-Version": "13"})
+        )
     key = headers.get("sec-websocket-key", "")
     try:
         valid = len(base64.b64decode(key, validate=True)) == 16
     except (binascii.Error, ValueError):
         valid = False
     if not valid:
-        raise RefusedError(Refusal(400, "the header Sec-WebSocket-Key is not 16 bytes in base64"))
+        raise HandshakeRefusedError(Refusal(400, "the header Sec-WebSocket-Key is not 16 bytes in base64"))
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
 
 
-def check_origin(request: Request, allowed: frozenset[str]) -> None:
-    """Raises RefusedError (403) where a browser's page is none of those allowed; others send no Origin (10.2)."""
+def check_origin(request: HandshakeRequest, allowed: frozenset[str]) -> None:
+    """Raises HandshakeRefusedError (403) if a browser's page is not allowed; others send no Origin (10.2)."""
     origin = request.headers.get("origin")
     if allowed and origin is not None and origin.lower() not in allowed:
-        raise RefusedError(Refusal(403, "this Origin may not connect"))
+        raise HandshakeRefusedError(Refusal(403, "pages of this Origin are not allowed to connect"))
 
 
 def accepted(key: str) -> bytes:

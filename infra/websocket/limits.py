@@ -1,13 +1,11 @@
-"""What one server allows. Pure: counting only, and the caller passes the time in."""
+"""Limits of one WebSocket server. Pure: counting only, and the caller passes the time in."""
 
 from __future__ import annotations
 
-import ipaddress
 import math
-from collections import Counter
 from dataclasses import dataclass
 
-from infra.config import Config
+from weir.infra.config.sections.broadcast import BroadcastConfig
 
 
 @dataclass(frozen=True)
@@ -32,19 +30,19 @@ class Limits:
     origins: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, config: Config) -> Limits:
-        """As the settings say."""
+    def of(cls, config: BroadcastConfig) -> Limits:
+        """Returns the limits that the settings ask for."""
         return cls(
-            message=config.broadcast_max_message,
-            queue=config.broadcast_queue,
-            connections=config.broadcast_connections,
-            per_address=config.broadcast_per_address or config.broadcast_connections,
-            idle=config.broadcast_idle / 1000,
-            origins=frozenset((config.broadcast_origins or "").split(",")) - {""},
+            message=config.max_message,
+            queue=config.queue,
+            connections=config.connections,
+            per_address=config.per_address or config.connections,
+            idle=config.idle / 1000,
+            origins=frozenset((config.origins or "").split(",")) - {""},
         )
 
 
-class Pace:
+class TokenBucket:
     """How often something may be: `burst` times at once, and `rate` times a second in the long run. All times are
     seconds of one monotonic clock."""
 
@@ -60,47 +58,3 @@ class Pace:
         """Counts so many more; whether they are within the pace."""
         self._until = max(self._until, now) + count / self._rate
         return self._until - now <= self._ahead
-
-
-def address_group(remote: str) -> str:
-    """What counts as one address: of IPv6 the /64, because whoever has one address there has all of them (RFC 6177).
-
-    >>> address_group("10.0.0.7"), address_group("2001:db8:1:2:3:4:5:6"), address_group("::ffff:10.0.0.7")
-    ('10.0.0.7', '2001:db8:1:2::', '10.0.0.7')
-    """
-    if ":" not in remote:
-        return remote
-    address = ipaddress.IPv6Address(remote.partition("%")[0])
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
-
-
-class ConnectionCounts:
-    """How many connections there are, in all and by address."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._by_address: Counter[str] = Counter()
-        self.total = 0
-
-    def enter(self, address: str) -> str | None:
-        """Counts one more, or says which limit forbids it."""
-        address = address_group(address)
-        if self.total >= self._limits.connections:
-            return f"there are {self.total} connections, which is the most"
-        if self._by_address[address] >= self._limits.per_address:
-            return f"there are {self._by_address[address]} connections from this address, which is the most"
-        self.total += 1
-        self._by_address[address] += 1
-        return None
-
-    def leave(self, address: str) -> None:
-        """Counts one less. Raises ValueError where none is counted from there."""
-        address = address_group(address)
-        if not self._by_address[address]:
-            raise ValueError(f"no connection from {address} is counted")
-        self.total -= 1
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]

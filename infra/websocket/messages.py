@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 from typing import NamedTuple
 
-from infra.websocket.frames import BINARY, CLOSE, CONTINUATION, MAX_CONTROL, PING, PONG, TEXT, unmask
+from weir.infra.websocket.frames import BINARY, CLOSE, CONTINUATION, MAX_CONTROL, PING, PONG, TEXT, unmask
 
 PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG = 1002, 1007, 1009
 #: What stands for "no code" in an API, and never on the wire (7.4.1).
@@ -19,8 +19,8 @@ _utf8 = codecs.getincrementaldecoder("utf-8")
 _KNOWN = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 
 
-class Event(NamedTuple):
-    """What came: `kind` is TEXT, BINARY, PING, PONG or CLOSE; `code` is of a CLOSE, whose reason is `data`."""
+class MessageEvent(NamedTuple):
+    """Received message: `kind` is TEXT, BINARY, PING, PONG or CLOSE; a CLOSE has a `code`, and its reason as `data`."""
 
     kind: int
     data: bytes
@@ -57,9 +57,9 @@ class Assembler:
         #: Set once: nothing that comes later counts.
         self.error: ProtocolError | None = None
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[MessageEvent]:
         """The events that these bytes complete. What is wrong is in `error` then; what came before it still counts."""
-        events: list[Event] = []
+        events: list[MessageEvent] = []
         if self.error is None:
             try:
                 self._read(self._rest + data if self._rest else data, events)
@@ -67,7 +67,7 @@ class Assembler:
                 self.error = e
         return events
 
-    def _read(self, data: bytes, events: list[Event]) -> None:
+    def _read(self, data: bytes, events: list[MessageEvent]) -> None:
         at, end = 0, len(data)
         if self._missing:
             at = self._payload(data, 0, events)
@@ -87,7 +87,7 @@ class Assembler:
                         message = unmask(data[body:stop], data[body - 4 : body])
                         if first == 0x81:
                             _check_text(message)
-                        events.append(Event(first & 0x0F, message))
+                        events.append(MessageEvent(first & 0x0F, message))
                         at = stop
                         continue
             head = self._header(data, at)
@@ -127,7 +127,7 @@ class Assembler:
             if size >> 63 or size < (126 if wide == 2 else 1 << 16):
                 raise ProtocolError(PROTOCOL_ERROR, "a length is not written in the shortest form")
         if not control and len(self._body) + size > self._limit:
-            raise ProtocolError(TOO_BIG, f"a message may have {self._limit} bytes")
+            raise ProtocolError(TOO_BIG, f"a message has more than {self._limit} bytes")
         if len(data) - at < head:
             return 0
         self._opcode, self._final = opcode, bool(first & 0x80)
@@ -138,7 +138,7 @@ class Assembler:
             self._decoder = _utf8() if opcode == TEXT else None
         return head
 
-    def _payload(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _payload(self, data: bytes, at: int, events: list[MessageEvent]) -> int:
         """Takes what is there of the frame's payload, and ends the frame where that is all; up to where it read."""
         part = data[at : at + self._missing]
         size = len(part)
@@ -154,7 +154,7 @@ class Assembler:
         if not self._missing:
             if self._opcode >= CLOSE:
                 whole, self._control = bytes(self._control), bytearray()
-                events.append(_close(whole) if self._opcode == CLOSE else Event(self._opcode, whole))
+                events.append(_close(whole) if self._opcode == CLOSE else MessageEvent(self._opcode, whole))
             elif self._final:
                 self._end(events)
             else:
@@ -169,13 +169,13 @@ class Assembler:
             except UnicodeDecodeError:
                 raise ProtocolError(INVALID_TEXT, "a text message is not UTF-8") from None
 
-    def _end(self, events: list[Event]) -> None:
+    def _end(self, events: list[MessageEvent]) -> None:
         if self._decoder is not None:
             try:
                 self._decoder.decode(b"", final=True)
             except UnicodeDecodeError:
                 raise ProtocolError(INVALID_TEXT, "a text message ends within a character") from None
-        events.append(Event(self._kind, bytes(self._body)))
+        events.append(MessageEvent(self._kind, bytes(self._body)))
         self._kind, self._body, self._decoder = 0, bytearray(), None
 
 
@@ -187,10 +187,10 @@ def _check_text(message: bytes) -> None:
             raise ProtocolError(INVALID_TEXT, "a text message is not UTF-8") from None
 
 
-def _close(payload: bytes) -> Event:
+def _close(payload: bytes) -> MessageEvent:
     """A close frame's event. Raises ProtocolError where its code may not be sent, or its reason is not UTF-8 (7.4)."""
     if not payload:
-        return Event(CLOSE, b"", NO_CODE)
+        return MessageEvent(CLOSE, b"", NO_CODE)
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not ((1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999):
         raise ProtocolError(PROTOCOL_ERROR, "a close frame has a code that may not be sent")
@@ -198,4 +198,4 @@ def _close(payload: bytes) -> Event:
         payload[2:].decode()
     except UnicodeDecodeError:
         raise ProtocolError(INVALID_TEXT, "a close frame's reason is not UTF-8") from None
-    return Event(CLOSE, payload[2:], code)
+    return MessageEvent(CLOSE, payload[2:], code)

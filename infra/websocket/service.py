@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Protocol
 
-from infra import log
-from infra.backoff import Backoff
-from infra.config import Config
-from infra.errors import KafkaUnavailableError
-from infra.status import StatusFile
-from infra.websocket.connection import Connection
-from infra.websocket.descriptors import fit
-from infra.websocket.limits import ConnectionCounts, Limits
-from infra.websocket.server import Route, WebSocketServer
+from weir.infra import log
+from weir.infra.config import Config
+from weir.infra.connections.admission import ConnectionLimits
+from weir.infra.errors import RetryableError
+from weir.infra.runtime.patience import until_answered
+from weir.infra.runtime.status import StatusFile
+from weir.infra.websocket.connection import Connection
+from weir.infra.websocket.descriptors import fit
+from weir.infra.websocket.limits import Limits
+from weir.infra.websocket.server import Route, WebSocketServer
 
 #: Seconds that Kafka has at the end for what was taken in, and then peers for the closing handshake. What is left of
 #: the 5 s is for sides that have more to let go of (half a second each), and for the interpreter's own end.
@@ -52,18 +53,18 @@ async def serve(
     *,
     port: int,
     name: str | None = None,
-    farewell: Callable[[Connection], str] = lambda connection: "",
+    close_reason: Callable[[Connection], str] = lambda connection: "",
 ) -> None:
     """Serves each port's routes until cancelled; waits for Kafka first, however long.
 
     `weir status` calls it `name`, or by the service and the `port`, since there may be several; with `tell` as its
-    detail. At the end sides are closed in their order, then connections, with 1001 and `farewell`: within 5 s. Raises
+    detail. At the end closes sides in their order, then connections, with 1001 and `close_reason`, within 5 s. Raises
     ConfigError, StartError, and WeirError where Kafka refuses for good.
     """
-    said, address = log.get(service), f"ws://{config.host}:{port}"
+    said, address = log.get_logger(service), f"ws://{config.host}:{port}"
     status = StatusFile(config, name or f"{service}-{port}", address)
-    limits = fit(Limits.of(config), len(routes))
-    counts = ConnectionCounts(limits)
+    limits = fit(Limits.of(config.broadcast), len(routes))
+    counts = ConnectionLimits(limits.connections, limits.per_address)
     servers = {at: WebSocketServer(found, limits, counts) for at, found in routes.items()}
     works: list[asyncio.Task[None]] = []
     status.set("starting")
@@ -74,7 +75,7 @@ async def serve(
             await server.start(config.host, at)
         said.info(f"{service}.running", address=address, ports=list(servers))
         works += [asyncio.create_task(side.work()) for side in sides]
-        works.append(asyncio.create_task(_report(status, sides, tell)))
+        works.append(asyncio.create_task(_report(config, status, sides, tell)))
         done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
         for work in done:
             work.result()
@@ -86,7 +87,7 @@ async def serve(
             if side is not None:
                 await side.close()
         await asyncio.gather(
-            *(server.stop(1001, lambda c: farewell(c) or "the service is stopping", CLOSE_TIMEOUT)
+            *(server.stop(1001, lambda c: close_reason(c) or "the service is stopping", CLOSE_TIMEOUT)
               for server in servers.values())
         )  # fmt: skip
         status.remove()
@@ -94,23 +95,21 @@ async def serve(
 
 async def _open_patiently(side: Side, service: str, status: StatusFile) -> None:
     """Opens it as soon as Kafka answers."""
-    backoff = Backoff(first=0.2, cap=3.0)
-    while True:
-        try:
-            await side.open()
-            return
-        except KafkaUnavailableError as e:
-            delay = backoff.next()
-            status.set("waiting", error=str(e), retry_in_s=round(delay, 1))
-            log.get(service).warning(f"{service}.waiting", error=str(e), retry_in_s=round(delay, 1))
-            await asyncio.sleep(delay)
+
+    def told(error: RetryableError, _: int, retry_in_s: float) -> None:
+        status.set("waiting", error=str(error), retry_in_s=retry_in_s)
+        log.get_logger(service).warning(f"{service}.waiting", error=str(error), retry_in_s=retry_in_s)
+
+    await until_answered(side.open, told)
 
 
-async def _report(status: StatusFile, sides: Sequence[Side], tell: Callable[[], Facts]) -> None:
+async def _report(config: Config, status: StatusFile, sides: Sequence[Side], tell: Callable[[], Facts]) -> None:
     """Writes the status file whenever there is news."""
     said: object = None
     while True:
-        state = "waiting" if any(side.state == "waiting" for side in sides) else "running"
-        if said != (said := (state, facts := tell())):
+        state, facts = "running", tell()
+        if any(side.state == "waiting" for side in sides):
+            state, facts = "waiting", {"error": f"Kafka does not answer at {config.kafka.bootstrap}", **facts}
+        if said != (said := (state, facts)):
             status.set(state, **facts)
         await asyncio.sleep(_TELL)

@@ -11,7 +11,7 @@ from importlib import resources
 
 import msgspec
 
-from schemas.dead_letters import Reason
+from weir.schemas.dead_letters import Reason
 
 
 class Bad(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -39,8 +39,10 @@ def test_links_prints_events_per_second_at_both_levels_beside_the_bare_loop_and_
     assert figures["bare"]["events_per_s"] > 0
     assert figures["one"]["events_per_s"] == 20_000
     for level in ("pair", "parent"):
-        assert figures[f"weir {level} 200ms 1"]["events_per_s"] > 0
-        assert figures[f"weir {level} 200ms 1"]["times_one"] > 0
+        assert figures[f"weir {level} 200ms 1"]["in_results"] == 20_000
+        assert figures[f"weir {level} 200ms 1"]["times_bare"] > 0
+    assert figures["weir pair 200ms 1"]["times_one"] > 0
+    assert "times_one" not in figures["weir parent 200ms 1"]
 
 
 def test_latency_finds_the_result_of_every_probe(environ: dict[str, str]) -> None:
@@ -129,3 +131,11 @@ def test_broadcast_prints_the_share_of_a_bare_loop_of_the_same_library(environ: 
 def test_bare_loops_are_measured_alone(environ: dict[str, str]) -> None:
     found = run(environ, "broadcast", "--bare", "weir", "picows", "aiohttp", "--subscribers", "5", "--seconds", "1")
     assert (found["library"], found["received"], found["lost"]) == ("aiohttp", 50, 0)
+
+
+def test_stores_prints_a_line_for_each_store() -> None:
+    command = [sys.executable, "-m", "benchmarks.stores", "--cells", "22000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    lines = [line.split() for line in done.stdout.splitlines()[2:]]
+    assert [line[0] for line in lines] == ["memory", "rocksdb"]
+    assert all(float(figure) > 0 for line in lines for figure in line[1:4])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from command import json_lines, started, weir
-from schemas.times import from_rfc3339
+from support.command import json_lines, started, weir
+from weir.schemas.times import from_rfc3339
 
 CALL = b'{"source":"shop-1","destination":"billing-1"}'
 RELATIONS = b'[{"parent":"shop","child":"shop-1"},{"parent":"billing","child":"billing-1"}]'
 
 
 def letters(environ: dict[str, str]) -> list[dict[str, object]]:
-    """All dead letters."""
+    """Returns every dead letter, as `weir dead-letters list` prints it."""
     return json_lines(weir(environ, "dead-letters", "list", "--json").stdout)
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from command import COMMAND, PATIENCE_S, weir
-from infra.ports import free_ports
+from support.command import weir
+from support.processes import COMMAND
+from support.wait import PATIENCE_S
+from weir.infra.ports import free_ports
 
 #: Windows that end while a test waits for them.
 QUICK = {"WEIR_LINKS_WINDOW": "5s", "WEIR_LINKS_GRACE": "1s"}
@@ -47,7 +49,7 @@ def test_on_a_terminal_it_shows_a_table_until_ctrl_c(environ: dict[str, str]) ->
 
 
 def read_until(terminal: int, text: bytes | None, seen: bytes) -> bytes:
-    """All that was written up to the text, or to the end where the text is None."""
+    """Returns the terminal's output up to the text, or to the end if the text is None."""
     deadline = time.monotonic() + PATIENCE_S
     while text is None or text not in seen:
         assert time.monotonic() < deadline, seen[-3000:]

@@ -12,14 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from command import PATIENCE_S, started, weir
-from http_service import HttpService, with_curl
-from infra.config import Config
-from test_readme import run, shell_blocks
+from support.command import started, weir
+from support.http.http_service import HttpService
+from support.wait import PATIENCE_S
+from support.websocket import websocket_tool
+from weir.infra.config import Config
 
 SERVICES = ("worker-metrics", "metrics", "metric-store")
-WEBSOCKET = Path(__file__).with_name("websocket_tool.py")
-FIGURES = ("count", "sum", "avg", "min", "max", "p50", "p95", "p99", "users")
+WEBSOCKET = Path(websocket_tool.__file__)
 
 Event = dict[str, object]
 
@@ -46,22 +46,9 @@ def said(environ: dict[str, str], message: str) -> Any:
         tool.communicate(timeout=PATIENCE_S)
 
 
-def test_the_readme_is_right(environ: dict[str, str], tmp_path: Path) -> None:
-    [block] = shell_blocks("Metrics")
-    environ = with_curl(environ, tmp_path)
-    send, ask = block.replace("localhost:8091", f"127.0.0.1:{environ['WEIR_METRICS_PORT']}").splitlines()
-    with started(environ, "up", "--only", "worker-metrics,metrics") as up:
-        up.wait_for(lambda: any(b"Ctrl-C ends everything" in line for line in up.out))
-        up.wait_for(lambda: "accepted" in run(send, environ).decode())
-        up.wait_for(lambda: json.loads(run(ask, environ)).get("aggregates"))
-        login = json.loads(run(ask, environ))["aggregates"]["login"]
-        assert login == dict.fromkeys(FIGURES, 0.25) | {"count": 1, "users": 1}
-        assert up.interrupt() == 0
-
-
 def test_from_every_way_in_to_every_way_out(environ: dict[str, str], config: Config) -> None:
     with started(environ, "up", "--only", ",".join(SERVICES)) as up:
-        service = HttpService(up, config, config.metrics_port)
+        service = HttpService(up, config, config.metrics.port)
 
         def aggregates(query: str = "minutes=5") -> Any:
             return service.ask(f"/aggregates?{query}")[1]["aggregates"]

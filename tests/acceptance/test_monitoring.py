@@ -1,17 +1,15 @@
-"""Monitoring as clients and operators see it: the README's example, duplicates, crashes, and the simulated clients."""
+"""Monitoring as clients and operators see it: duplicates, crashes, and the simulated clients."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from command import started, weir
-from http_service import HttpService, with_curl
-from infra.config import Config
-from test_readme import run, shell_blocks
+from support.command import started, weir
+from support.http.http_service import HttpService
+from weir.infra.config import Config
 
 SERVICES = ("worker-monitoring-ids", "worker-monitoring", "monitoring")
 #: One partition, so that what is sent last is what is done last.
@@ -41,28 +39,15 @@ class Monitoring(HttpService):
         return self.ask("/events", json.dumps(events).encode())
 
     def data(self) -> dict[str, Any]:
-        """What there is of client `c`."""
+        """Returns the data of client `c`; empty if the client is unknown."""
         status, answer = self.ask("/clients/c")
         assert status in (200, 404)
         return answer["data"] if status == 200 else {}
 
     def wait_for(self, key: str) -> dict[str, Any]:
-        """What there is of client `c` when the key is there."""
+        """Waits until the key is there, and returns the data of client `c`."""
         self.up.wait_for(lambda: key in self.data())
         return self.data()
-
-
-def test_the_readme_is_right(environ: dict[str, str], tmp_path: Path) -> None:
-    [block] = shell_blocks("Monitoring")
-    environ = with_curl(environ, tmp_path)
-    send, ask = block.replace("localhost:8090", f"127.0.0.1:{environ['WEIR_MONITORING_PORT']}").splitlines()
-    with started(environ, "up", "--only", ",".join(SERVICES)) as up:
-        up.wait_for(lambda: any(b"Ctrl-C ends everything" in line for line in up.out))
-        up.wait_for(lambda: "accepted" in run(send, environ).decode())
-        up.wait_for(lambda: "data" in json.loads(run(ask, environ)))
-        total = {"event_type": "CUMULATIVE", "event_value": 12, "events": 1, "event_timestamp": 1_769_860_800_000}
-        assert json.loads(run(ask, environ))["data"] == {"requests": total}
-        assert up.interrupt() == 0
 
 
 @pytest.mark.long
@@ -70,7 +55,7 @@ def test_an_event_counts_once_through_duplicates_and_crashes(environ: dict[str, 
     tenths = [event(n, "cost", "0.1" if n % 2 else 0.1) for n in range(1000)]
     loads = [event(2000 + n, "cpu", {"load": [n, None]}) for n in range(3)]
     with started(environ | ONE, "up", "--only", ",".join(SERVICES)) as up:
-        weir_ = Monitoring(up, config, config.monitoring_port)
+        weir_ = Monitoring(up, config, config.monitoring.port)
 
         status, answer = weir_.ask("/events", lines(*tenths, *tenths[:10]), "application/x-ndjson")
         assert (status, answer["accepted"], answer["duplicates"], answer["refused"]) == (202, 1000, 10, 0)
@@ -102,9 +87,10 @@ def test_an_event_counts_once_through_duplicates_and_crashes(environ: dict[str, 
         assert weir_.ask("/clients/nobody")[0] == 404
 
 
+@pytest.mark.long
 def test_simulated_clients_find_all_that_they_sent_through_crashes(environ: dict[str, str], config: Config) -> None:
     with started(environ, "up", "--only", ",".join(SERVICES)) as up:
-        weir_ = HttpService(up, config, config.monitoring_port)
+        weir_ = HttpService(up, config, config.monitoring.port)
         weir_.ask("/clients")
         with started(environ, "simulate", "clients", "--clients", "5", "--rate", "200", "--seed", "1", "--json") as sim:
             up.wait_for(lambda: len(weir_.ask("/clients")[1]["clients"]) == 5)
@@ -122,7 +108,7 @@ def test_simulated_clients_find_all_that_they_sent_through_crashes(environ: dict
 def test_simulated_clients_tell_what_is_not_there(environ: dict[str, str], config: Config) -> None:
     few = ("--clients", "2", "--rate", "100", "--seconds", "0.5", "--timeout", "0")
     with started(environ, "run", "monitoring") as service:  # and nobody who counts
-        HttpService(service, config, config.monitoring_port).ask("/clients")
+        HttpService(service, config, config.monitoring.port).ask("/clients")
         done = weir(environ, "simulate", "clients", *few)
     assert done.returncode == 1
     assert b"different" in done.stdout
@@ -133,4 +119,4 @@ def test_simulated_clients_without_anybody_who_answers_are_one_line(environ: dic
     done = weir(environ, "simulate", "clients", "--seconds", "1")
     assert done.returncode == 1
     [line] = done.stderr.decode().splitlines()
-    assert line.startswith("weir: nobody answers at http://127.0.0.1:")
+    assert line.startswith("weir: no monitoring service answers at http://127.0.0.1:")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from command import json_lines, started, weir
-from infra import config as configuration
-from infra.kafka import ensure_topics
+from support.command import json_lines, started, weir
+from weir.infra import config as configuration
+from weir.infra.kafka.client import ensure_topics
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/send-events.md"
 

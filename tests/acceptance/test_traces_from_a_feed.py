@@ -8,16 +8,17 @@ from contextlib import ExitStack
 
 import psycopg
 
-from command import started
-from infra.config import Config
-from traces import FEED, Pair, totals
-from workers import Results, wait_until
+from support.command import started
+from support.links.traces import FEED, Pair, totals
+from support.wait import until
+from support.workers import Results
+from weir.infra.config import Config
 
 
 def test_the_totals_per_pair_are_the_truth_in_kafka_in_postgres_and_back_at_the_feed(
     config: Config, environ: dict[str, str]
 ) -> None:
-    url = f"ws://127.0.0.1:{config.feed_port}/"
+    url = f"ws://127.0.0.1:{config.feed.port}/"
     expected = totals()
     with ExitStack() as stack:
         for service in (["worker", "links"], ["run", "link-store"], ["feed", "connect", url]):
@@ -39,7 +40,7 @@ def test_the_totals_per_pair_are_the_truth_in_kafka_in_postgres_and_back_at_the_
         for (_, source, destination), count in results.counts().items():
             in_kafka[source, destination] += count
         assert in_kafka == expected
-        wait_until(lambda: in_postgres() == expected, 30)
+        until(lambda: in_postgres() == expected)
         assert code == 0, feed_report
         assert feed_report["equal"] is True
         assert results.records("dead-letters") == []

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from infra.config import Config
-from infra.kafka import ensure_topics, producer
-from schemas.times import from_rfc3339
-from traces import messages, truth
-from workers import Results, wait_until, workers
+from support.links.traces import messages, truth
+from support.wait import until
+from support.workers import Results, workers
+from weir.infra.config import Config
+from weir.infra.kafka.client import ensure_topics, producer
+from weir.schemas.times import from_rfc3339
 
 MINUTE = 60_000
 
@@ -26,8 +27,8 @@ def test_the_recorded_feed_with_its_own_timestamps_gives_the_truth_minute_by_min
     base = int(time.time() * 1000) // MINUTE * MINUTE - 60 * MINUTE
     out = producer(config)
     expected = truth()
-    with workers(environ, tmp_path) as crew:
-        crew.start()
+    with workers(environ, tmp_path) as fleet:
+        fleet.start()
         for number, (at, message) in enumerate(messages()):
             timestamp = base + round(at * 1000)
             if isinstance(message, list):
@@ -37,16 +38,14 @@ def test_the_recorded_feed_with_its_own_timestamps_gives_the_truth_minute_by_min
                 out.flush()  # acknowledged before what comes after it
             else:
                 # In turn, so that no partition has been silent for long when the feed ends.
-                partition = number % config.partitions
+                partition = number % config.kafka.partitions
                 value = msgspec.json.encode(message)
                 out.produce(config.topic("communications"), value, timestamp=timestamp, partition=partition)
         out.flush()
         results = Results(config)
-        wait_until(lambda: results.merged >= expected.total(), 60)
+        until(lambda: results.merged >= expected.total())
         last = base + 3 * MINUTE
-        wait_until(
-            lambda: sum(from_rfc3339(c.window.start) == last for c in results.closed()) == config.partitions, 120
-        )
+        until(lambda: sum(from_rfc3339(c.window.start) == last for c in results.closed()) == config.kafka.partitions)
     found = Counter(
         {((from_rfc3339(start) - base) // MINUTE, s, d): c.count for (start, s, d), c in results.latest().items()}
     )

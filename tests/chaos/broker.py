@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from infra.config import Config
-from infra.processes import Process, end
-from infra.servers.kafka import KafkaServer
+from weir.infra.config import Config
+from weir.infra.servers.kafka import KafkaServer
+from weir.infra.supervisor.processes import Process, end
 
 
 class SlowToo(KafkaServer):
@@ -16,7 +16,7 @@ class SlowToo(KafkaServer):
     def __init__(self, config: Config, inner: int, outer: int) -> None:
         super().__init__(config)
         self._port, self._controller, self._inner, self._outer = (
-            config.kafka_port, config.kafka_controller_port, inner, outer,
+            config.kafka.port, config.kafka.controller_port, inner, outer,
         )  # fmt: skip
 
     def _write_settings(self, folder: Path) -> None:

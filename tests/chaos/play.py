@@ -11,18 +11,28 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Generic, TypeVar
 
+from chaos import topics
 from chaos.broker import Broker, SlowToo
-from chaos.cases import CASES, SETTLE_S, Case
+from chaos.cases import SETTLE_S, Case
 from chaos.plan import Fault, Kind, Plan
 from chaos.proxy import slow_proxy
-from infra import config as configuration
-from infra.kafka import ensure_topics
-from infra.ports import free_ports
-from workers import Workers, wait_until, workers
+from chaos.refusal import check_refused, go_on
+from chaos.strangers import Strangers
+from support.wait import until
+from support.workers import WEIR, Workers, workers
+from weir.infra import config as configuration
+from weir.infra.config import Config
+from weir.infra.kafka.client import ensure_topics
+from weir.infra.ports import free_ports
+from weir.schemas.topics import DEAD_LETTERS, LATE_EVENTS
+from weir.streams.jobs import registry as jobs
+
+C = TypeVar("C", bound=Case)
 
 #: How often events are sent, and ended workers started again.
 TICK_S = 0.05
@@ -30,41 +40,66 @@ TICK_S = 0.05
 FIRST = 8
 
 
-class Run:
-    """One run of a plan."""
+class Run(Generic[C]):
+    """One run of a plan against `case`."""
 
-    def __init__(self, plan: Plan, case: Case, broker: Broker, crew: Workers) -> None:
-        self._plan, self._case, self._broker, self._crew = plan, case, broker, crew
+    def __init__(
+        self, plan: Plan, config: Config, case: C, broker: Broker, fleet: Workers, strangers: Strangers
+    ) -> None:
+        self.case = case
+        self._plan, self._config, self._broker, self._crew, self._strangers = plan, config, broker, fleet, strangers
         self._wanted = plan.workers
+        self._refusing: str | None = None  # the job that is not started again
         self._paused: dict[subprocess.Popen[bytes], float] = {}  # and when each goes on, in monotonic seconds
 
     def play(self) -> None:
-        """All faults once something comes out, then everything must be as it should. Raises AssertionError else."""
-        self._case.send(FIRST)
-        wait_until(self._case.begun, SETTLE_S, self._tick)
+        """Plays all faults once the job has results, then checks all results. Raises AssertionError if one is wrong."""
+        self.case.send(FIRST)
+        self._wait_processed(0)
         for fault in self._plan.faults:
+            before = self.case.processed() if self._plan.paced else 0
             self._pass(fault.wait, fault.events)
+            if self._plan.paced:
+                self._wait_processed(before)
             self._happen(fault)
-        self._case.finish()
+        if not self._plan.ends_refused:
+            self.case.finish()
+            self._calm()
+            self.case.check(self._tick)
+
+    def _calm(self) -> None:
+        """Lets what is paused go on, and strangers go."""
         for process in list(self._paused):
             self._resume(process)
-        self._case.check(self._tick)
+        until(lambda: not self._strangers.are_there, self._tick, SETTLE_S)
+
+    def stop(self) -> None:
+        """Ends every worker in order."""
+        self._wanted = 0
+        for process in list(self._crew.running):
+            if process.poll() is None:
+                self._stop(process)
+
+    def _wait_processed(self, before: int) -> None:
+        """Returns once more than that is processed."""
+        until(lambda: self.case.processed() > before, self._tick, SETTLE_S)
 
     def _pass(self, seconds: float, events: int) -> None:
         """Lets time pass, sending evenly."""
         begun, sent = time.monotonic(), 0
         while sent < events or time.monotonic() - begun < seconds:
             due = int(events * min(1.0, (time.monotonic() - begun) / seconds))
-            self._case.send(due - sent)
+            self.case.send(due - sent)
             sent = due
             self._tick()
             time.sleep(TICK_S)
 
     def _tick(self) -> None:
-        for process, until in list(self._paused.items()):
-            if time.monotonic() >= until:
+        for process, end in list(self._paused.items()):
+            if time.monotonic() >= end:
                 self._resume(process)
-        self._crew.revive(self._wanted)
+        self._strangers.tick()
+        self._crew.revive(self._wanted, self._refusing)
 
     def _resume(self, process: subprocess.Popen[bytes]) -> None:
         del self._paused[process]
@@ -77,6 +112,14 @@ class Run:
             case Kind.KILL:
                 self._paused.pop(victim, None)
                 self._crew.kill(victim)
+            case Kind.KILL_ALL:
+                for process in self._crew.of(self._crew.jobs[victim]):
+                    self._paused.pop(process, None)
+                    self._crew.kill(process)
+            case Kind.CRASH:
+                self._paused.pop(victim, None)
+                self._crew.kill(victim)
+                self._start_to_crash(self._crew.jobs[victim], fault)
             case Kind.PAUSE:
                 victim.send_signal(signal.SIGSTOP)
                 self._paused[victim] = time.monotonic() + fault.seconds
@@ -91,7 +134,39 @@ class Run:
                 self._broker.pause()
                 self._pass(fault.seconds, 0)
                 self._broker.resume()
-        self._crew.revive(self._wanted)
+            case Kind.RETENTION:
+                topics.delete_committed(self._config, self.case.jobs)
+                self._paused.pop(victim, None)
+                self._crew.kill(victim)
+            case Kind.OPEN_TRANSACTION:
+                self._strangers.leave_open(*topics.place(self._config, self.case.jobs, fault.pick), fault.seconds)
+            case Kind.NEVER_READ:
+                until(lambda: self._strangers.never_read(self._crew.jobs, fault.seconds) > 0, self._tick, SETTLE_S)
+            case Kind.GROW_ASIDE:
+                topics.grow(self._config, DEAD_LETTERS.name, LATE_EVENTS.name)
+            case Kind.GROW | Kind.MAKE_ANEW:
+                self._end_refused(fault)
+        self._crew.revive(self._wanted, self._refusing)
+
+    def _end_refused(self, fault: Fault) -> None:
+        """A topic changes that a job relies on: no worker of the job goes on, the other jobs do, and all is exact."""
+        self.case.flush()
+        self._calm()
+        found = [(topic, job) for job in self.case.jobs for topic in topics.relied(self._config, job)]
+        topic, self._refusing = found[fault.pick % len(found)]
+        if fault.kind is Kind.GROW:
+            topics.grow(self._config, topic.name)
+        else:
+            topics.make_anew(self._config, topic)
+        check_refused(self._config, self._crew, self._refusing, topic.name, self._wanted, self._tick)
+        go_on(self._config, [job for job in self.case.jobs if job != self._refusing], self._tick)
+        self.stop()
+        self.case.check_so_far(topic.name, fault.kind is Kind.MAKE_ANEW)
+
+    def _start_to_crash(self, job: str, fault: Fault) -> None:
+        topics = [task.topic.name for task in jobs.make(job, self._config).tasks if task.stage != "validate"]
+        place = f"{fault.crash}:{topics[fault.pick % len(topics)]}:{fault.times}"
+        self._crew.start("--crash-at", place, job=job)
 
     def _stop(self, victim: subprocess.Popen[bytes]) -> None:
         """SIGTERM; one that is paused is told when it goes on, and one that has just started has no handler yet."""
@@ -109,18 +184,24 @@ def ended(home: Path) -> dict[str, int]:
     return dict(Counter(re.sub(r"\d+", "N", text)[:120] for text in why))
 
 
-def stacks(crew: Workers) -> str:
+def stacks(fleet: Workers) -> str:
     """Where the workers that live are in their code: one that hangs says nothing in its log."""
     tool = [str(Path(sys.executable).with_name("py-spy")), "dump", "--pid"]
-    living = [str(process.pid) for process in crew.running if process.poll() is None]
+    living = [str(process.pid) for process in fleet.running if process.poll() is None]
     dumps = [subprocess.run([*tool, pid], capture_output=True, text=True, timeout=30, check=False) for pid in living]
     return "\n".join(dump.stdout + dump.stderr for dump in dumps)
 
 
 @contextmanager
-def stage(plan: Plan, home: Path, case: str = "links") -> Iterator[Run]:
+def stage(
+    plan: Plan,
+    home: Path,
+    case: Callable[[Config, int, int], C],
+    weir: Sequence[str] = WEIR,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Run[C]]:
     """A broker, a proxy where the plan is slow, and the workers that `case` needs; all ended with the block. Logs stay
-    in `home`.
+    in `home`. `weir` is what Python runs as the command of that name, with `environ` added to its environment.
     """
     kafka, controller, inner, outer = free_ports(4)
     own = {
@@ -134,16 +215,15 @@ def stage(plan: Plan, home: Path, case: str = "links") -> Iterator[Run]:
     broker = Broker(SlowToo(config, inner, outer))
     try:
         ensure_topics(config)
-        environ = (
-            inherited | own | {"WEIR_LOG_FORMAT": "json", "WEIR_KAFKA": f"127.0.0.1:{outer if plan.latency else kafka}"}
-        )
-        played = CASES[case](config, plan.seed, plan.events)
-        with slow, workers(environ, home, jobs=played.jobs) as crew:
-            crew.revive(plan.workers)
+        address = f"127.0.0.1:{outer if plan.latency else kafka}"
+        around = inherited | own | {"WEIR_LOG_FORMAT": "json", "WEIR_KAFKA": address} | dict(environ or {})
+        played = case(config, plan.seed, plan.events)
+        with slow, workers(around, home, weir, played.jobs) as fleet:
+            fleet.revive(plan.workers)
             try:
-                yield Run(plan, played, broker, crew)
+                yield Run(plan, config, played, broker, fleet, Strangers(config, home))
             except BaseException:
-                (home / "failure.txt").write_text(traceback.format_exc() + stacks(crew))
+                (home / "failure.txt").write_text(traceback.format_exc() + stacks(fleet))
                 raise
     finally:
         broker.end()

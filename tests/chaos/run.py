@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from chaos import plan as plans
+from chaos.cases import CASES
 from chaos.play import ended, stage
 
 BUILD = Path("build/chaos")
@@ -25,7 +26,8 @@ EVENTS = {"links": 300_000, "monitoring": 100_000}
 
 def long(seed: int, case: str = "links") -> plans.Plan:
     """The plan of one long run."""
-    return plans.make(seed, plans.LONG, EVENTS[case], broker_pause=30.0, waits=(0.5, 3.5))
+    ending = plans.LONG_ENDINGS[seed % len(plans.LONG_ENDINGS)]
+    return plans.make(seed, plans.LONG, EVENTS[case], broker_pause=30.0, waits=(0.5, 3.5), ending=ending)
 
 
 def seeds(text: str) -> list[int]:
@@ -51,7 +53,7 @@ def one(seed: int, case: str) -> bool:
     home.mkdir(parents=True)
     begun, result = time.monotonic(), "passed"
     try:
-        with stage(plan, home.absolute(), case) as run:
+        with stage(plan, home.absolute(), CASES[case]) as run:
             run.play()
     except Exception as e:  # noqa: BLE001 - the next seed is run all the same, and the exit code says that one failed
         result = f"failed: {type(e).__name__}: {str(e)[:2000]}"

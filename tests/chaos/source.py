@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 from random import Random
 
 from confluent_kafka import KafkaError, Message
 
-from infra.config import Config
-from infra.kafka import producer
-from schemas.times import to_rfc3339
-from workers import Cell
+from support.workers import Cell
+from weir.infra.config import Config
+from weir.infra.kafka.client import producer
+from weir.schemas.times import to_rfc3339
 
 MINUTE = 60_000
 CHILDREN, PARENTS = 60, 20
@@ -24,16 +25,17 @@ LATE = 500
 class Source:
     """Sends communications in an event time that goes on, out of order, over all partitions.
 
-    `expected` and `late` are the truth; `acknowledged` is what the broker took.
+    `expected` and `late` are the truth; `acknowledged` is what the broker took, and `taken` where: by partition the
+    offset of each event, and the cell it counts in, None where it is late.
     """
 
     def __init__(self, config: Config, seed: int, events: int) -> None:
         self._config, self._rng, self._events = config, Random(seed), events
         # A broker that is away for long must cost no event: the producer tries until the run is over.
         self._producer = producer(config, **{"message.timeout.ms": 0, "queue.buffering.max.messages": 1_000_000})
-        self._topic, self._partitions = config.topic("communications"), config.partitions
+        self._topic, self._partitions = config.topic("communications"), config.kafka.partitions
         self._start = int(time.time() * 1000) // MINUTE * MINUTE - 10 * MINUTE
-        self._high: list[int | None] = [None] * config.partitions
+        self._high: list[int | None] = [None] * config.kafka.partitions
         self._pairs = [
             (b'{"source":"c%d","destination":"c%d"}' % (s, d), (f"p{s % PARENTS}", f"p{d % PARENTS}"))
             for s in range(CHILDREN)
@@ -41,6 +43,7 @@ class Source:
         ]
         self._windows = {at: to_rfc3339(at) for at in range(self._start, self._start + 10 * MINUTE, MINUTE)}
         self.expected: Counter[Cell] = Counter()
+        self.taken: list[dict[int, Cell | None]] = [{} for _ in range(config.kafka.partitions)]
         self.sent = self.late = self.acknowledged = 0
         for child in range(CHILDREN):
             value = f'{{"parent":"p{child % PARENTS}","child":"c{child}"}}'
@@ -59,6 +62,10 @@ class Source:
         """Brings every partition's watermark past all windows, and waits for every acknowledgement."""
         for partition in range(self._partitions):
             self._one(partition, self._start + SPAN + 3 * MINUTE, on_time=True)
+        self.flush()
+
+    def flush(self) -> None:
+        """Waits for every acknowledgement."""
         assert self._producer.flush(120) == 0, "the broker has not acknowledged all events"
 
     def to_be_closed(self) -> set[str]:
@@ -68,16 +75,21 @@ class Source:
 
     def _one(self, partition: int, at: int, on_time: bool = False) -> None:
         value, (source, destination) = self._pairs[self._rng.randrange(len(self._pairs))]
+        cell: Cell | None = None
         high = self._high[partition]
         if not on_time and high is not None and self._rng.randrange(LATE) == 0:
-            at = high - self._config.links_retention - 1 - self._rng.randrange(60 * MINUTE)
+            at = high - self._config.links.retention - 1 - self._rng.randrange(60 * MINUTE)
             self.late += 1
         else:
             self._high[partition] = at if high is None else max(high, at)
-            self.expected[self._windows[at - at % MINUTE], source, destination] += 1
-        self._producer.produce(self._topic, value, partition=partition, timestamp=at, on_delivery=self._delivered)
+            cell = self._windows[at - at % MINUTE], source, destination
+            self.expected[cell] += 1
+        told = partial(self._delivered, cell)
+        self._producer.produce(self._topic, value, partition=partition, timestamp=at, on_delivery=told)
         self.sent += 1
 
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
-        if error is None:
+    def _delivered(self, cell: Cell | None, error: KafkaError | None, message: Message) -> None:
+        partition, offset = message.partition(), message.offset()
+        if error is None and partition is not None and offset is not None:
             self.acknowledged += 1
+            self.taken[partition][offset] = cell

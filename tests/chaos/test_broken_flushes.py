@@ -6,25 +6,30 @@ The tasks run in the test's own process, without Faust: what ends a worker is he
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from communications import Source
-from infra.config import Config
-from infra.kafka import admin, ensure_topics
-from schemas.topic import MAX_DEAD_LETTER
-from streams import links
-from streams.engine.dataplane import DataPlane
-from streams.engine.errors import EngineError, FencedError, TransactionAbortedError
-from streams.engine.offsets import Group
-from streams.engine.reader import Slice
-from streams.engine.records import Batch, Bulk, Produce
-from streams.engine.task import Task
-from streams.engine.transactions import TransactionalProducer
-from workers import Results
+from support.links.communications import Source
+from support.workers import Results
+from weir.infra.config import Config
+from weir.infra.errors import FencedError, StoppedError, TransactionAbortedError, WeirError
+from weir.infra.kafka.client import admin, ensure_topics
+from weir.schemas.topic import MAX_DEAD_LETTER
+from weir.streams.engine.core.offset_metadata import Committed
+from weir.streams.engine.core.records import Bulk, FlushBatch, Produce
+from weir.streams.engine.dataplane.dataplane import DataPlane
+from weir.streams.engine.dataplane.reader import Slice
+from weir.streams.engine.dataplane.task import Task
+from weir.streams.engine.dataplane.transactions import TaskProducer, transactional_id
+from weir.streams.engine.progress.layout import Layout
+from weir.streams.engine.progress.offsets import Group
+from weir.streams.engine.progress.waits import Waits
+from weir.streams.jobs import links
 
 #: What a batch may have by default, in bytes.
 LARGE = 1 << 20
@@ -64,7 +69,7 @@ class Plane(DataPlane):
 
 
 def never(*_: object) -> None:
-    """What a task that is only opened does not call."""
+    """Fails the test: a task that is only opened must not call this."""
     raise AssertionError
 
 
@@ -72,7 +77,7 @@ async def count(plane: Plane, config: Config, done: Callable[[], bool]) -> None:
     """Lets the plane have all partitions until it is done, or gives up."""
     if not plane.tasks:
         topics = ("communications", "links-partials")
-        await plane.assign({(topic, p) for topic in topics for p in range(config.partitions)})
+        await plane.assign({(topic, p) for topic in topics for p in range(config.kafka.partitions)})
     async with asyncio.timeout(60):
         while not plane.failures and not await asyncio.to_thread(done):
             await asyncio.sleep(0.02)
@@ -91,8 +96,8 @@ def test_a_task_whose_producer_was_taken_over_ends_the_process_and_what_it_had_n
         source.send(1_000)
         first, second = Plane(config), Plane(config)
         await count(first, config, done)
-        for partition in range(config.partitions):
-            TransactionalProducer(config, f"links-{topic}-{partition}").open()
+        for partition in range(config.kafka.partitions):
+            TaskProducer(config, transactional_id(config, "links", topic, partition)).open()
         source.send(1_000)
         await count(first, config, done)
         await first.stop()
@@ -107,6 +112,39 @@ def test_a_task_whose_producer_was_taken_over_ends_the_process_and_what_it_had_n
     assert results.routed.accepted == source.sent
 
 
+def test_partitions_are_given_back_once_no_task_fences_any_more(
+    config: Config, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fencing: set[int] = set()
+    last = threading.Lock()
+
+    def fence(producer: TaskProducer, stopped: Callable[[], bool]) -> None:
+        """Goes on until its task is given up, and one longer than that: its call to Kafka is under way."""
+        fencing.add(id(producer))
+        while not stopped():
+            time.sleep(0.01)
+        if last.acquire(blocking=False):
+            time.sleep(0.5)
+        fencing.remove(id(producer))
+        raise StoppedError
+
+    async def scene() -> list[BaseException]:
+        plane = Plane(config)
+        everything = {("communications", p) for p in range(config.kafka.partitions)}
+        assigning = asyncio.create_task(plane.assign(everything))
+        async with asyncio.timeout(30):
+            while len(fencing) < len(everything):
+                await asyncio.sleep(0.01)
+            await plane.revoke()
+            assert not fencing
+            await assigning
+            await plane.stop()
+        return plane.failures
+
+    monkeypatch.setattr(TaskProducer, "open", fence)
+    assert asyncio.run(scene()) == []
+
+
 def test_nothing_is_asked_that_a_task_starts_from_before_the_owner_before_it_is_fenced(
     config: Config, source: Source, tmp_path: Path
 ) -> None:
@@ -115,19 +153,25 @@ def test_nothing_is_asked_that_a_task_starts_from_before_the_owner_before_it_is_
     class Asked(Group):
         """The owner before tries to commit whenever the new one asks where it is."""
 
-        def committed(self, topic: str, partitions: int) -> dict[int, tuple[int, str]]:
+        def committed(self, topic: str, partitions: int) -> dict[int, Committed]:
             with pytest.raises(FencedError):
-                before.commit(Batch([], "{}"), topic, 0, 1_000, self.metadata())
+                before.write(FlushBatch([], "{}"), topic, 0, 1_000, self.metadata())
             asked.append(topic)
             return super().committed(topic, partitions)
 
+        def settled(self, topic: str, partition: int) -> Committed | None:
+            with pytest.raises(FencedError):
+                before.write(FlushBatch([], "{}"), topic, 0, 1_000, self.metadata())
+            asked.append("settled")
+            return super().settled(topic, partition)
+
     job, group = links.job(config), Asked(config, "links")
-    before = TransactionalProducer(config, "links-communications-0")
+    before = TaskProducer(config, transactional_id(config, "links", "communications", 0))
     before.open()
-    counts = {name: group.partitions(name) for name in ("relations", "communications", "links-partials", "link-counts")}
-    stage = job.open("communications", 0, counts, lambda: 0, tmp_path)
-    Task(config, group, job.name, "communications", 0, stage, None, 200, never, never).open(config.partitions)
-    assert asked == ["communications"]
+    layout = Layout(job, group.describe(Layout.names(job)))
+    stage = job.open("communications", 0, layout.counts, lambda: 0, tmp_path)
+    Task(config, group, job.name, "communications", 0, stage, None, 200, never, never, Waits()).open(layout)
+    assert asked == ["communications", "settled"]
 
 
 @pytest.mark.parametrize("topic", ["links-partials", "link-counts"])
@@ -189,7 +233,7 @@ def test_a_record_that_no_broker_would_take_is_refused_at_once_with_its_size_and
     value = b"x" * (MAX_DEAD_LETTER + 1)
     produce = [] if bulk else [Produce("links-partials", value, partition=0)]
     bulks = [Bulk("links-partials", 0, [(b"key", value)])] if bulk else []
-    producer = TransactionalProducer(config, "links-communications-0")
+    producer = TaskProducer(config, transactional_id(config, "links", "communications", 0))
     producer.open()
-    with pytest.raises(EngineError, match=f"refused {len(value)} bytes for links-partials: .*too large"):
-        producer.commit(Batch(produce, "{}", bulks), "communications", 0, 1, Group(config, "links").metadata())
+    with pytest.raises(WeirError, match=f"refused {len(value)} bytes for links-partials: .*too large"):
+        producer.write(FlushBatch(produce, "{}", bulks), "communications", 0, 1, Group(config, "links").metadata())

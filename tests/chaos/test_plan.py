@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos import plan as plans
-from chaos.plan import Kind
+from chaos.plan import ENDINGS, Kind
 from chaos.run import EVENTS, long, seeds
 
 any_seed = st.integers(0, 1 << 32)
@@ -24,7 +24,8 @@ def test_a_seed_always_gives_the_same_plan(seed: int) -> None:
 @given(any_seed)
 def test_a_long_run_has_all_its_faults_and_all_its_events(seed: int) -> None:
     plan = long(seed)
-    assert Counter(fault.kind for fault in plan.faults) == plans.LONG
+    kinds = [fault.kind for fault in plan.faults]
+    assert Counter(kind for kind in kinds if kind not in ENDINGS) == plans.LONG
     assert len(plan.faults) >= 20
     assert plan.events == EVENTS["links"]
     assert all(fault.events > 0 for fault in plan.faults)
@@ -40,8 +41,24 @@ def test_one_to_three_workers_are_wanted_at_any_moment(seed: int) -> None:
 @given(any_seed)
 def test_a_paused_worker_is_past_its_session_and_a_paused_broker_away_for_half_a_minute(seed: int) -> None:
     lengths = {(fault.kind, fault.seconds) for fault in long(seed).faults if fault.seconds}
-    assert all(seconds == 30 if kind is Kind.PAUSE_BROKER else seconds > 6 for kind, seconds in lengths)
-    assert {kind for kind, _ in lengths} == {Kind.PAUSE, Kind.PAUSE_BROKER}
+    assert all(seconds == 30 for kind, seconds in lengths if kind is Kind.PAUSE_BROKER)
+    assert all(seconds > 6 for kind, seconds in lengths if kind is Kind.PAUSE)
+    assert {kind for kind, _ in lengths} == {
+        Kind.PAUSE, Kind.PAUSE_BROKER, Kind.OPEN_TRANSACTION, Kind.NEVER_READ,
+    }  # fmt: skip
+
+
+@given(any_seed)
+def test_nothing_follows_what_a_job_does_not_go_on_after(seed: int) -> None:
+    plan = long(seed)
+    assert all(fault.kind not in ENDINGS for fault in plan.faults[:-1])
+    assert plan.ends_refused == (plan.faults[-1].kind in ENDINGS) == (seed % 2 == 1)
+
+
+def test_four_seeds_in_a_row_end_in_each_way() -> None:
+    last = [long(seed).faults[-1].kind for seed in range(8, 12)]
+    assert [kind if kind in ENDINGS else None for kind in last] == [None, Kind.GROW, None, Kind.MAKE_ANEW]
+    assert not set(plans.SHORT) & set(ENDINGS)
 
 
 def test_the_plans_of_twenty_seeds_differ_and_some_are_slow() -> None:

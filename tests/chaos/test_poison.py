@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.config import Config
-from schemas.dead_letters import from_headers
-from streams import links
-from streams.engine.combine import CHUNK
-from streams.testing import Harness
+from weir.infra.config import Config
+from weir.schemas.dead_letters import from_headers
+from weir.streams.engine.windowed.combine import CHUNK
+from weir.streams.jobs import links
+from weir.streams.testing import Harness
 
 BASE = 1_750_000_020_000
 GOOD = b'{"source":"cart","destination":"pay"}'
@@ -21,7 +21,7 @@ poison = st.sampled_from(
 
 
 def counted(bad: dict[int, bytes | None], crash_at: int | None = None) -> Harness:
-    h = Harness(links.job(Config(partitions=1)), 1, now_ms=BASE + 60_000)
+    h = Harness(links.job(Config()), 1, now_ms=BASE + 60_000)
     h.send("relations", [{"parent": "shop", "child": "cart"}, {"parent": "bank", "child": "pay"}], timestamp=BASE)
     for offset in range(EVENTS):
         h.send("communications", bad.get(offset, GOOD), BASE)

@@ -1,4 +1,4 @@
-"""What several integration tests want of their own."""
+"""Fixtures that several integration tests share."""
 
 from __future__ import annotations
 
@@ -6,25 +6,38 @@ from collections.abc import Iterator
 
 import pytest
 
-from broadcast_subscribers import Sender
-from infra import config as configuration
-from infra import kafka as clients
-from infra.config import Config
-from infra.ports import free_ports
-from infra.servers.kafka import KafkaServer
-from monitoring_service import TOPICS
-from own_servers import OwnServer, own
-from schemas.topics import BROADCAST
+from support.broadcast.broadcast_subscribers import Sender
+from support.monitoring.monitoring_service import TOPICS
+from support.servers.own_servers import OwnServer
+from weir.infra import config as configuration
+from weir.infra.config import Config
+from weir.infra.kafka import client as clients
+from weir.infra.ports import free_ports
+from weir.infra.servers.kafka import KafkaServer
+from weir.schemas.topics import BROADCAST
+
+
+@pytest.fixture(scope="session")
+def killable_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], OwnServer]]:
+    """The variables of a Kafka that tests kill, one after the other, and the server."""
+    port, controller = free_ports(2)
+    variables = {"WEIR_KAFKA_PORT": str(port), "WEIR_KAFKA_CONTROLLER_PORT": str(controller)}
+    home = str(tmp_path_factory.mktemp("killable") / "home")
+    server = OwnServer(KafkaServer(configuration.load(variables | {"WEIR_HOME": home})))
+    yield variables, server
+    server.stop()
 
 
 @pytest.fixture
-def kafka_of_its_own(environ: dict[str, str]) -> Iterator[tuple[Config, OwnServer]]:
-    """A Kafka that the test may kill, and a configuration with it."""
-    port, controller = free_ports(2)
+def kafka_of_its_own(
+    environ: dict[str, str], killable_kafka: tuple[dict[str, str], OwnServer]
+) -> tuple[Config, OwnServer]:
+    """A Kafka that runs and that the test may kill, and a configuration with it."""
+    variables, server = killable_kafka
+    if server.ended:
+        server.start()
     without = {name: value for name, value in environ.items() if name != "WEIR_KAFKA"}
-    config = configuration.load(without | {"WEIR_KAFKA_PORT": str(port), "WEIR_KAFKA_CONTROLLER_PORT": str(controller)})
-    with own(KafkaServer(config)) as server:
-        yield config, server
+    return configuration.load(without | variables), server
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Tenants' analytics: tables, queries and routes."""

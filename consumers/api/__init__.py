@@ -1,0 +1,1 @@
+"""The query API: one process for all that is asked."""

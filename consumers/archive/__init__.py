@@ -1,0 +1,1 @@
+"""Months of tenants' events as Parquet in an object store."""

@@ -1,0 +1,1 @@
+"""Counts back over the feed's socket."""

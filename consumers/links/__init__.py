@@ -1,0 +1,1 @@
+"""Counts per pair: tables, queries and routes."""

@@ -1,0 +1,1 @@
+"""Metric aggregates: tables, view and routes."""

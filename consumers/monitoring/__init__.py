@@ -1,0 +1,1 @@
+"""Monitored clients: view and routes."""

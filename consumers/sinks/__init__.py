@@ -1,0 +1,1 @@
+"""The framework of sinks: a topic's records into tables, each once."""

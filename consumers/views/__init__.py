@@ -1,0 +1,1 @@
+"""The framework of views: a topic's records in memory."""

@@ -1,1 +1,0 @@
-"""The command `weir`: one module per group of subcommands, each importing what it needs when it runs."""

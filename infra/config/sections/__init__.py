@@ -1,0 +1,1 @@
+"""The sections of the configuration: a component's settings are declared in the file of its name."""

@@ -1,0 +1,24 @@
+"""Settings of every process: its log, and the worker's own endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weir.infra.config.settings import Section, one_of, setting, whole
+
+
+@dataclass(frozen=True)
+class LogConfig(Section):
+    """The log lines of a process."""
+
+    level: str = setting(
+        "WEIR_LOG_LEVEL", "info", one_of("debug", "info", "warning", "error"), "least severe level that is logged"
+    )
+    format: str = setting("WEIR_LOG_FORMAT", "console", one_of("console", "json"), "how log lines are written")
+
+
+@dataclass(frozen=True)
+class WorkerConfig(Section):
+    """A worker of a job."""
+
+    port: int = whole("WEIR_WORKER_PORT", 0, 0, 65535, "where a worker serves GET /tables; 0: any port that is free")

@@ -1,0 +1,1 @@
+"""Dead letters: their format, and selecting, showing and replaying them."""

@@ -1,0 +1,1 @@
+"""How far an answer is behind what was accepted, and positions to wait for."""

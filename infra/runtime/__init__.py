@@ -1,0 +1,1 @@
+"""A process: its lifecycle, status, threads and waiting."""

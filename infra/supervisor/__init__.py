@@ -1,0 +1,1 @@
+"""Starts processes, restarts them, and ends them."""

@@ -1,0 +1,1 @@
+"""The listener: broadcast messages in over WebSocket."""

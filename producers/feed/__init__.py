@@ -1,0 +1,1 @@
+"""The client of a foreign feed: its messages to topics, counts back."""

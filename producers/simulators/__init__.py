@@ -1,0 +1,1 @@
+"""Plays what is on the other side: a feed, clients."""

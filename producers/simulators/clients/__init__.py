@@ -1,0 +1,1 @@
+"""Plays monitored clients, and checks what came of their events."""

@@ -1,0 +1,1 @@
+"""Plays a feed, and checks what comes back."""

@@ -1,0 +1,1 @@
+"""Resets and explains jobs, from outside."""

@@ -1,0 +1,1 @@
+"""Aggregates: exact sums, sketches, and partials of them."""

@@ -1,0 +1,1 @@
+"""The engine's vocabulary: records, jobs, errors, ledger, watermarks."""

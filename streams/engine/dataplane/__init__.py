@@ -1,0 +1,1 @@
+"""Reads, processes and commits: one transaction per flush."""

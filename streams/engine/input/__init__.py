@@ -1,0 +1,1 @@
+"""Input of a job: decodes and validates a source, and sets dead letters aside."""

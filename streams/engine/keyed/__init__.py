@@ -1,0 +1,1 @@
+"""Keyed jobs: repartition, state and timers per key."""

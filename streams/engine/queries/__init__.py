@@ -1,0 +1,1 @@
+"""Interactive queries: a job's state asked over HTTP."""

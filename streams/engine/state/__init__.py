@@ -1,0 +1,1 @@
+"""State: tables in memory and in RocksDB."""

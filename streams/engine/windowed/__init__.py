@@ -1,0 +1,1 @@
+"""Windowed jobs: pre-aggregation, merging, closing."""

@@ -1,0 +1,1 @@
+"""A worker: Faust's membership around the data plane."""

@@ -1,0 +1,1 @@
+"""Listeners, broadcasters, senders and subscribers of the tests' own."""

@@ -1,0 +1,1 @@
+"""Small jobs of the tests' own, and data planes that run them."""

@@ -1,0 +1,1 @@
+"""HTTP services and clients of the tests' own."""

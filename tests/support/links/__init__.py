@@ -1,0 +1,1 @@
+"""Calls between children, and what the links job and its sink make of them."""

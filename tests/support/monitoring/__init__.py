@@ -1,0 +1,1 @@
+"""Events of monitored clients, and what must come of them."""

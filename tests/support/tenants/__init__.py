@@ -1,0 +1,1 @@
+"""Tenants, their events, and what Postgres and the archive hold of them."""

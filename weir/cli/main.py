@@ -1,0 +1,65 @@
+"""The command `weir`: every module here registers its own subcommands, and imports no driver before it runs."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
+
+from weir import cli
+from weir.cli._shared import say
+from weir.infra.runtime.patience import tell_by
+from weir.schemas.errors import WeirError
+
+app = typer.Typer(
+    name="weir",
+    help="Exact, fast stream processing on Kafka.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for _module in sorted(pkgutil.iter_modules(cli.__path__), key=lambda module: module.name):
+    if _module.name != "main" and not _module.name.startswith("_"):
+        import_module(f"weir.cli.{_module.name}").register(app)
+
+
+def main() -> None:
+    """Runs the command line. An error of weir's own is one line on stderr and exit code 1; a service's, which may stand
+    among the lines of others, says which service it is.
+    """
+    service = _service(sys.argv[1:])
+    if service is None:
+        tell_by(lambda what: say(f"waiting for {what}"))
+    try:
+        if os.environ.get("WEIR_APPS"):
+            from weir.infra.config import load
+            from weir.services import apps
+
+            apps.load(load(os.environ))
+        app()
+    except WeirError as e:
+        if os.environ.get("WEIR_LOG_LEVEL") == "debug":
+            raise
+        say(e if service is None else f"{service}: {e}")
+        sys.exit(1)
+
+
+def _service(words: Sequence[str]) -> str | None:
+    """The service that a command line runs, as a person would type it; None where it is no service.
+
+    >>> _service(["run", "api"]), _service(["feed", "connect", "ws://h:1"]), _service(["worker", "links", "--name=w"])
+    ('run api', 'feed connect', 'worker links')
+    >>> _service(["tail", "links"]), _service(["up"]), _service([])
+    (None, None, None)
+    """
+    is_service = words[:1] in (["run"], ["worker"]) or words[:2] == ["feed", "connect"]
+    return " ".join(words[:2]) if is_service else None
+
+
+if __name__ == "__main__":
+    main()

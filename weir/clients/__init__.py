@@ -1,0 +1,1 @@
+"""Clients of weir's own broadcast: sending and subscribing."""

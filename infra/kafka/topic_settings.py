@@ -123,24 +123,22 @@ def summary(different: Sequence[Difference]) -> str:
 
 
 def update(config: Config, topics: Iterable[Topic]) -> list[Difference]:
-    """Sets what is not as declared, of the topics that the broker has; gives what was, once the broker says it is so.
+    """Sets what is not as declared, of the topics that the broker has. Returns what was different.
 
-    Raises WeirError, where a topic may not be configured for one.
+    Raises WeirError where a topic cannot be configured.
     """
-    topics = list(topics)
     changed = differing(config, topics)
-    deadline = time.monotonic() + PATIENCE_S
     for name in dict.fromkeys(one.topic for one in changed):
         alter(config, name, {one.setting: one.declared for one in changed if one.topic == name})
-    while changed and (left := differing(config, topics)):
-        if time.monotonic() > deadline:
-            raise KafkaUnavailableError(f"Kafka accepted the change but has not applied it yet: {left[0]}")
-        time.sleep(0.05)
     return changed
 
 
 def alter(config: Config, topic: str, values: Mapping[str, str]) -> None:
-    """Sets settings of a topic, the rest stays (KIP-339). The broker follows a moment later. Raises WeirError."""
+    """Sets settings of a topic and keeps the rest (KIP-339). Returns once the broker answers with the new values: it
+    accepts a change before it applies it, and whoever starts in between would see the old ones.
+
+    Raises WeirError where the topic cannot be configured, KafkaUnavailableError after `PATIENCE_S` seconds.
+    """
     entries: Any = [
         ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET) for setting, value in values.items()
     ]
@@ -154,6 +152,21 @@ def alter(config: Config, topic: str, values: Mapping[str, str]) -> None:
             if isinstance(error, KafkaUnavailableError):
                 raise error from e
             raise WeirError(f"topic {name} cannot be configured: {error}") from e
+    deadline = time.monotonic() + PATIENCE_S
+    while left := _unapplied(config, client, name, values):
+        if time.monotonic() > deadline:
+            raise KafkaUnavailableError(f"Kafka accepted a change and has not applied it yet: topic {name} has {left}")
+        time.sleep(0.05)
+
+
+def _unapplied(config: Config, client: AdminClient, name: str, values: Mapping[str, str]) -> str:
+    """The settings that the broker still has otherwise; none where it has no such topic, or none to be read."""
+    with translated(config):
+        broker = settings(client, [name]).get(name)
+    if broker is None:
+        return ""
+    other = {key: broker.get(key, "") for key, value in values.items()}
+    return ", ".join(f"{key}={old}" for key, old in other.items() if _normal(key, old) != _normal(key, values[key]))
 
 
 def _policy(values: Mapping[str, str]) -> set[str]:

@@ -10,7 +10,7 @@ import psycopg
 
 from support.command import started
 from support.links.traces import FEED, Pair, totals
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from support.workers import Results
 from weir.infra.config import Config
 
@@ -24,7 +24,7 @@ def test_the_totals_per_pair_are_the_truth_in_kafka_in_postgres_and_back_at_the_
         for service in (["worker", "links"], ["run", "link-store"], ["feed", "connect", url]):
             stack.enter_context(started(environ, *service))
         feed = stack.enter_context(started(environ, "feed", "serve", str(FEED), "--speed", "100", "--json"))
-        code = feed.process.wait(150)
+        code = feed.process.wait(PATIENCE_S)
         feed.end()
         results = Results(config)
 

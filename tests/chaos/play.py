@@ -23,7 +23,7 @@ from chaos.plan import Fault, Kind, Plan
 from chaos.proxy import slow_proxy
 from chaos.refusal import check_refused, go_on
 from chaos.strangers import Strangers
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from support.workers import WEIR, Workers, workers
 from weir.infra import config as configuration
 from weir.infra.config import Config
@@ -173,7 +173,7 @@ class Run(Generic[C]):
         if victim in self._paused:
             self._resume(victim)
         victim.send_signal(signal.SIGTERM)
-        assert victim.wait(30) in (0, 1, -signal.SIGTERM), "SIGTERM ends a worker"
+        assert victim.wait(PATIENCE_S) in (0, 1, -signal.SIGTERM), "SIGTERM ends a worker"
         self._crew.running.remove(victim)
 
 

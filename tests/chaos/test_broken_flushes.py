@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from support.links.communications import Source
+from support.wait import PATIENCE_S
 from support.workers import Results
 from weir.infra.config import Config
 from weir.infra.errors import FencedError, StoppedError, TransactionAbortedError, WeirError
@@ -47,7 +48,7 @@ def largest(config: Config, topic: str, size: int) -> None:
     resource = ConfigResource(ResourceType.TOPIC, config.topic(topic), incremental_configs=[entry])
     client = admin(config)
     for future in client.incremental_alter_configs([resource]).values():
-        future.result(10)
+        future.result(PATIENCE_S)
 
 
 class Plane(DataPlane):
@@ -78,7 +79,7 @@ async def count(plane: Plane, config: Config, done: Callable[[], bool]) -> None:
     if not plane.tasks:
         topics = ("communications", "links-partials")
         await plane.assign({(topic, p) for topic in topics for p in range(config.kafka.partitions)})
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not plane.failures and not await asyncio.to_thread(done):
             await asyncio.sleep(0.02)
 
@@ -132,7 +133,7 @@ def test_partitions_are_given_back_once_no_task_fences_any_more(
         plane = Plane(config)
         everything = {("communications", p) for p in range(config.kafka.partitions)}
         assigning = asyncio.create_task(plane.assign(everything))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while len(fencing) < len(everything):
                 await asyncio.sleep(0.01)
             await plane.revoke()

@@ -34,12 +34,15 @@ def place(config: Config, names: Iterable[str], pick: int) -> tuple[str, int]:
 
 
 def grow(config: Config, *topics: str) -> None:
-    """Adds a partition to each."""
+    """Adds a partition to each, and returns once the broker says so: it accepts a change before it applies it."""
     client = admin(config)
     found = describe(client, map(config.topic, topics), CHANGE_S)
-    wanted = [NewPartitions(name, one.partitions + 1) for name, one in found.items()]
-    for future in client.create_partitions(wanted).values():
+    wanted = {name: one.partitions + 1 for name, one in found.items()}
+    for future in client.create_partitions([NewPartitions(*each) for each in wanted.items()]).values():
         future.result()
+    deadline = time.monotonic() + CHANGE_S
+    while {name: one.partitions for name, one in describe(client, wanted, CHANGE_S).items()} != wanted:
+        assert time.monotonic() < deadline, f"{', '.join(wanted)} did not grow within {CHANGE_S} s"
 
 
 def make_anew(config: Config, topic: Topic) -> None:

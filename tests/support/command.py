@@ -88,7 +88,7 @@ class Running:
         """Seconds that it took to end after SIGTERM, in order."""
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(20) == 0, self.err
+        assert self.process.wait(PATIENCE_S) == 0, self.err
         return time.monotonic() - begun
 
     def end(self) -> int:

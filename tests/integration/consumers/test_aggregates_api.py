@@ -16,7 +16,7 @@ from support.command import Running, started
 from support.http.table_client import Answer, get
 from support.metrics.metric_records import MINUTE, Job, cell, this_minute
 from support.servers.own_servers import OwnServer
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from weir.consumers.metrics.routes import UNKNOWN
 from weir.infra.config import Config
 from weir.infra.kafka import client as clients
@@ -49,7 +49,7 @@ class Api:
         return self.get("/health").body["lag"]
 
     def post(self, events: object) -> int:
-        connection = http.client.HTTPConnection(self._address.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(self._address.removeprefix("http://"), timeout=PATIENCE_S)
         try:
             connection.request("POST", "/metric-events", json.dumps(events), {"Content-Type": "application/json"})
             return connection.getresponse().status
@@ -201,7 +201,7 @@ def test_a_topic_that_is_made_again_starts_the_view_anew(environ: dict[str, str]
         assert len(api.counts()) == 50
         topic, admin = config.topic(METRIC_AGGREGATES.name), clients.admin(config)
         admin.delete_topics([topic])[topic].result()
-        until(lambda: topic not in admin.list_topics(timeout=10).topics)
+        until(lambda: topic not in admin.list_topics(timeout=PATIENCE_S).topics)
         Job(config).write(cell(now - 5, "new", [(1.0, "a")]))
         service.wait_for_error_line(b"view.begins_anew")
         until(lambda: api.get("/aggregates").status == 200 and api.counts() == {"new": 1})
@@ -262,5 +262,5 @@ def test_it_ends_within_five_seconds_while_it_is_asked_all_the_time(
         assert service.terminated() < 5
         stop.set()
         for thread in asking:
-            thread.join(10)
+            thread.join(PATIENCE_S)
         assert [s.name for s in read_all(config)] == []

@@ -13,7 +13,7 @@ from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 from support.command import started, weir
 from support.monitoring.monitoring_service import TOPICS, Api, event, monitoring, total, write
 from support.servers.own_servers import own
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from weir.infra import config as configuration
 from weir.infra.config import Config
 from weir.infra.kafka import client as clients
@@ -108,7 +108,7 @@ def test_a_topic_that_is_made_again_or_gets_more_partitions_is_noticed(
 
 
 def topic_has(config: Config, name: str, partitions: int) -> bool:
-    found = clients.admin(config).list_topics(timeout=10).topics.get(name)
+    found = clients.admin(config).list_topics(timeout=PATIENCE_S).topics.get(name)
     return found is not None and len(found.partitions) == partitions
 
 

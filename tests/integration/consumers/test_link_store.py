@@ -18,7 +18,7 @@ from support.engine.messages import message
 from support.links.link_records import Job, cell, closed
 from support.links.link_store_client import LinkStoreClient, expected
 from support.servers.own_servers import OwnServer, own
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from weir.consumers.links.tables import LINK_TABLES
 from weir.consumers.sinks.batch import Batch, Batcher, RefusedRow, TableRows
 from weir.consumers.sinks.store import OffsetConflictError, SinkStore, StandbyError
@@ -82,7 +82,7 @@ def test_it_starts_at_the_beginning_of_the_topics_once_and_goes_on_from_there_af
     with started(environ, *RUN) as sink:
         until(probe.rows)
         sink.process.send_signal(signal.SIGTERM)
-        assert sink.process.wait(5) == 0
+        assert sink.process.wait(PATIENCE_S) == 0
     assert probe.status() is None
     probe.ask("DELETE FROM link_counts RETURNING 1")  # what is stored is not stored again
     job.write((0, cell(0, "c", "d", 2)))
@@ -288,7 +288,7 @@ def test_postgres_killed_in_the_midst_of_a_batch_is_waited_for_and_every_row_lan
         server.stop()  # now while it is idle: it notices by itself
         until(lambda: probe.state() == "waiting")
         sink.process.send_signal(signal.SIGTERM)
-        assert sink.process.wait(5) == 0
+        assert sink.process.wait(PATIENCE_S) == 0
 
 
 def test_kafka_away_is_waited_for_and_what_was_acknowledged_is_stored(
@@ -309,7 +309,7 @@ def test_kafka_away_is_waited_for_and_what_was_acknowledged_is_stored(
         server.stop()
         until(lambda: probe.state() == "waiting")
         sink.process.send_signal(signal.SIGTERM)
-        assert sink.process.wait(5) == 0
+        assert sink.process.wait(PATIENCE_S) == 0
 
 
 def test_it_ends_within_five_seconds_while_a_lock_holds_it_up(
@@ -319,7 +319,7 @@ def test_it_ends_within_five_seconds_while_a_lock_holds_it_up(
         job.write((0, cell(0, "a", "b", 1)))
         until(probe.storing)
         sink.process.send_signal(signal.SIGTERM)
-        assert sink.process.wait(5) == 0
+        assert sink.process.wait(PATIENCE_S) == 0
 
 
 def test_many_refused_elements_are_told_of_some_at_a_time_and_none_twice(config: Config) -> None:

@@ -48,7 +48,7 @@ class Client:
         self._port = config.api.port
 
     def get(self, path: str, **parameters: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
         try:
             connection.request("GET", path + ("?" + urllib.parse.urlencode(parameters) if parameters else ""))
             response = connection.getresponse()
@@ -182,7 +182,7 @@ def test_the_edges_of_the_calendar_can_be_asked_for(api: Client) -> None:
 
 def test_health_is_ok_and_an_unknown_path_is_404(api: Client) -> None:
     assert api.get("/health")[:2] == (200, {"status": "ok"})
-    connection = http.client.HTTPConnection("127.0.0.1", api._port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", api._port, timeout=PATIENCE_S)
     connection.request("GET", "/nowhere")
     assert connection.getresponse().status == 404
     connection.close()
@@ -214,7 +214,7 @@ def test_postgres_away_is_a_503_and_over_when_it_is_back(environ: dict[str, str]
             server.start()
             until(lambda: client.links(**{"from": FROM, "to": TO}).body == [summary(0, ("a", "b", 1))])
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(5) == 0
+        assert service.process.wait(PATIENCE_S) == 0
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_code_1(environ: dict[str, str], api: Client) -> None:

@@ -12,6 +12,7 @@ from confluent_kafka import TopicPartition
 
 from support.links.link_records import Job, cell, closed, window
 from support.servers.own_servers import own
+from support.wait import PATIENCE_S
 from weir.consumers.feed.reporter import Reporter
 from weir.infra.config import Config
 from weir.infra.errors import FeedBrokenError, FeedClosedError
@@ -248,7 +249,7 @@ def test_it_ends_when_the_feed_was_closed_on_purpose(config: Config, job: Job) -
         feed.before = gone
         async with reporting(config, feed) as task:
             close(job, 0)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 await task
 
     asyncio.run(run())

@@ -8,6 +8,7 @@ import pytest
 
 from support.command import json_lines, started, weir
 from support.processes import COMMAND
+from support.wait import PATIENCE_S
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
 from weir.schemas.topics import COMMUNICATIONS, RELATIONS
@@ -99,7 +100,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(environ: dict[str, str]) -
         assert process.stderr is not None
         assert process.stdout.readline().endswith(b'{"parent":"p","child":"0"}\n')
         process.stdout.close()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert process.stderr.read() == b""
 
 

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from support.servers.feed_servers import scripted
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra import config as configuration
 from weir.infra.ports import free_ports
 from weir.infra.runtime.clock import wall_clock
@@ -44,7 +44,7 @@ def weir(environ: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[
 def failed(environ: dict[str, str], *arguments: str) -> str:
     """Returns the standard error of a process that exits with 1."""
     with weir(environ, *arguments) as process:
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 1
         return err
 
@@ -52,7 +52,7 @@ def failed(environ: dict[str, str], *arguments: str) -> str:
 def stopped(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> tuple[str, str]:
     """The output of a process that is asked to stop, does so within five seconds, and says that all is well."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=5)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     return out, err
@@ -152,7 +152,7 @@ async def play(environ: dict[str, str], answer: Answer, *arguments: str) -> tupl
             received = [(await socket.receive()).data for _ in range(2)]
             await answer(socket)
             received += [message.data async for message in socket]
-        out, _ = await asyncio.to_thread(process.communicate, timeout=10)
+        out, _ = await asyncio.to_thread(process.communicate, timeout=PATIENCE_S)
         assert said(environ, "feed-server") is None
         return received, process.returncode, out
 
@@ -207,7 +207,7 @@ async def interrupted(
                 assert line
             await then(process, socket)
             assert not [message.data async for message in socket if message.type is aiohttp.WSMsgType.TEXT]
-        out, err = await asyncio.to_thread(process.communicate, timeout=10)
+        out, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE_S)
         return process.returncode, json.loads(out), err
 
 

@@ -18,7 +18,7 @@ from confluent_kafka import Message, TopicPartition
 from structlog.testing import capture_logs
 
 from support.servers.feed_servers import Script, scripted, status
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra import config as configuration
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
@@ -57,7 +57,7 @@ def read(config: Config, topic: str, count: int, timeout: float = 20.0) -> list[
     try:
         name = config.topic(topic)
         consumer.assign(
-            [TopicPartition(name, p, 0) for p in consumer.list_topics(name, timeout=10).topics[name].partitions]
+            [TopicPartition(name, p, 0) for p in consumer.list_topics(name, timeout=PATIENCE_S).topics[name].partitions]
         )
         found: list[Message] = []
         deadline = time.monotonic() + timeout

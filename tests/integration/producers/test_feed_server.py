@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 import aiohttp
 import pytest
 
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.errors import PortTakenError
 from weir.infra.ports import free_ports
 from weir.infra.runtime.clock import wall_clock
@@ -71,7 +71,7 @@ def test_every_message_is_played_in_order_at_its_time() -> None:
 def test_the_end_is_waited_for_until_all_came_back() -> None:
     async def run() -> None:
         async with serving([Timed(0, RELATIONS), Timed(0, CALL), Timed(0, CALL)]) as (server, check, address):
-            waiting = asyncio.create_task(server.all_came_back(timeout=20))
+            waiting = asyncio.create_task(server.all_came_back(timeout=PATIENCE_S))
             async with client(address) as socket:
                 await until_async(lambda: server.ended)
                 assert not check.compare().equal
@@ -131,7 +131,7 @@ def test_the_next_client_goes_on_where_the_last_one_left_and_hears_relations_in_
                 received = [(await second.receive()).data.encode() for _ in range(3)]
                 assert received == [RELATIONS, moved, CALL]
                 await second.send_str(summary(("A", "B", 1), ("C", "B", 1)))
-                assert await server.all_came_back(timeout=20)
+                assert await server.all_came_back(timeout=PATIENCE_S)
 
     asyncio.run(run())
 

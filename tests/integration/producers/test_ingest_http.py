@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from support.http.ingest_service import Said, elements, event, metric, serving
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.producers.ingest import routes as ingest_http
 from weir.producers.ingest.server import METRICS, MONITORING
@@ -47,7 +47,7 @@ class Raw:
 
     async def head(self) -> tuple[int, dict[str, str]]:
         """The status and the headers of an answer."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         return int(first.split()[1]), dict(line.split(": ", 1) for line in lines if line)
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 
 from support.http.ingest_service import Service, metric, serving
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.infra.http import ANSWERS
 from weir.producers.ingest import websocket as ingest_websocket
@@ -93,7 +93,7 @@ def test_where_others_hold_the_room_for_answers_a_long_one_is_not_told_and_small
                 assert (said.status, said.body) == (503, {"error": {"reason": UNTOLD}})
                 for message, status in ((BODY, 503), (b"{}", 400)):
                     await socket.send_bytes(message)
-                    assert (await socket.receive_json(timeout=20))["status"] == status
+                    assert (await socket.receive_json(timeout=PATIENCE_S))["status"] == status
             assert (await service.post(BODY)).status == 400
             await socket.close()
 

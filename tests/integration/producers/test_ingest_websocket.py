@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 
 from support.http.ingest_service import Service, elements, metric, serving
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.producers.ingest import websocket as ingest_websocket
 from weir.producers.ingest.server import METRICS
@@ -35,7 +35,7 @@ def test_each_message_is_answered_in_order(config: Config) -> None:
             await socket.send_bytes(msgspec.json.encode([metric(2), {}, metric(3, more=1)]))
             await socket.send_str("")
             await socket.send_str("[]")
-            said = [await socket.receive_json(timeout=20) for _ in range(5)]
+            said = [await socket.receive_json(timeout=PATIENCE_S) for _ in range(5)]
             await socket.close()
             await until_async(lambda: service.ingest.facts()["sockets"] == 0)
             return said
@@ -65,9 +65,9 @@ def test_far_more_messages_than_wait_at_a_time_are_all_answered(config: Config) 
 
             async def listen(socket: ClientWebSocketResponse) -> None:
                 for _ in range(500):
-                    assert (await socket.receive_json(timeout=20))["accepted"] == 10
+                    assert (await socket.receive_json(timeout=PATIENCE_S))["accepted"] == 10
 
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 work = [f for n, s in enumerate(sockets) for f in (send(s, n * 500), listen(s))]
                 await asyncio.gather(*work)
             for socket in sockets:
@@ -84,12 +84,12 @@ def test_a_message_that_is_too_long_ends_its_connection_alone(config: Config, mo
         async with serving(config, METRICS) as service:
             long, other = await connected(service), await connected(service)
             await long.send_json(metric(1))
-            assert (await long.receive_json(timeout=20))["status"] == 202
+            assert (await long.receive_json(timeout=PATIENCE_S))["status"] == 202
             await long.send_json(metric(2, note="x" * 1_000))
             assert (await long.receive(20)).type is WSMsgType.CLOSE
             assert long.close_code == 1009
             await other.send_json(metric(3))
-            assert (await other.receive_json(timeout=20))["status"] == 202
+            assert (await other.receive_json(timeout=PATIENCE_S))["status"] == 202
             await other.close()
 
     asyncio.run(main())

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from support.broadcast.broadcast_records import AUTH, acked, listening, read, sender, who
 from support.command import weir
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
 from weir.infra.runtime.status import read_all
@@ -184,9 +184,9 @@ def test_a_message_that_is_too_big_for_the_topic_is_refused_and_nothing_else(con
         async with listening(config), sender(config, "?ack=1") as socket:
             for number in range(1, 101):
                 await socket.send_str(f"{number}" if number % 10 else "x" * 20_000)
-            said = [await socket.receive_json(timeout=20)]
+            said = [await socket.receive_json(timeout=PATIENCE_S)]
             while "ack" not in said[-1] or said[-1]["ack"] < 99:
-                said.append(await socket.receive_json(timeout=20))
+                said.append(await socket.receive_json(timeout=PATIENCE_S))
             refused = [s for s in said if "error" in s]
             assert [s["message"] for s in refused] == list(range(10, 101, 10))
             assert all("20000 bytes" in s["error"] for s in refused)
@@ -208,7 +208,7 @@ def test_a_topic_that_takes_less_than_when_the_listener_started(config: Config) 
                 await socket.send_bytes(noise(size))
             said: list[dict[str, Any]] = [{}]
             while said[-1].get("ack") != 102:
-                said.append(await socket.receive_json(timeout=20))
+                said.append(await socket.receive_json(timeout=PATIENCE_S))
             [refused] = [s for s in said if "error" in s]
             assert refused["message"] == 50
 
@@ -227,7 +227,7 @@ def test_a_message_beyond_the_limit_closes_its_connection_with_1009(config: Conf
             await socket.send_str("good")
             await acked(socket, 1)
             await socket.send_bytes(bytes(config.broadcast.max_message + 1))
-            assert (await socket.receive(timeout=20)).type == WSMsgType.CLOSE
+            assert (await socket.receive(timeout=PATIENCE_S)).type == WSMsgType.CLOSE
             assert socket.close_code == 1009
             await other.send_str("goes on")
             await acked(other, 1)

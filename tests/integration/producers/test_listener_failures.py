@@ -13,7 +13,7 @@ from aiohttp import ClientConnectionError, ClientWebSocketResponse
 from support.broadcast.broadcast_records import acked, by_channel, listening, sender
 from support.command import Running, started
 from support.servers.own_servers import OwnServer
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.infra.runtime.status import read_all
 
@@ -97,7 +97,7 @@ def test_while_kafka_is_away_nothing_is_read_and_afterwards_nothing_is_missing(
             await until_async(lambda: all(s.waiting == 1 for s in senders))
             await until_async(lambda: [s.state for s in read_all(config)] == ["waiting"])
             async with sender(config, "?ack=1&channel=late") as late:
-                assert await late.receive_json(timeout=20) == {"waiting": "Kafka does not answer"}
+                assert await late.receive_json(timeout=PATIENCE_S) == {"waiting": "Kafka does not answer"}
                 flood = Flood(late, [bytes(config.broadcast.max_message)] * 80)
                 await until_async(flood.is_stuck)  # 20 MB are more than the kernel keeps
                 assert all(s.sent < 5_000 for s in senders)
@@ -162,7 +162,7 @@ async def under_load(config: Config, listener: Running, number: signal.Signals) 
     sending = [asyncio.create_task(keep_sending(config, s)) for s in senders]
     await until_async(lambda: all(s.acked > 2_000 for s in senders))
     listener.process.send_signal(number)
-    await asyncio.wait_for(asyncio.gather(*sending), 20)
+    await asyncio.wait_for(asyncio.gather(*sending), PATIENCE_S)
     return senders
 
 
@@ -180,7 +180,7 @@ def test_a_listener_that_is_told_to_end_flushes_and_acknowledges_what_it_read(
 ) -> None:
     with started(environ, "run", "listener") as listener:
         senders = asyncio.run(under_load(config, listener, signal.SIGTERM))
-        assert listener.process.wait(5) == 0
+        assert listener.process.wait(PATIENCE_S) == 0
     found = by_channel(config)
     for s in senders:
         assert s.close_code == 1001

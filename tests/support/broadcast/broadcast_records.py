@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from aiohttp import ClientSession, ClientWebSocketResponse, encode_basic_auth
 from confluent_kafka import Message, TopicPartition
 
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
 from weir.infra.runtime.status import read_all
@@ -31,7 +31,7 @@ def read(config: Config, count: int | None = None) -> list[Message]:
     consumer = kafka.consumer(config, **{"auto.offset.reset": "earliest"})
     try:
         name = config.topic(BROADCAST.name)
-        partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
+        partitions = consumer.list_topics(name, timeout=PATIENCE_S).topics[name].partitions
         ends = {p: consumer.get_watermark_offsets(TopicPartition(name, p), 10)[1] for p in partitions}
         assert count in (None, sum(ends.values()))
         consumer.assign([TopicPartition(name, p, 0) for p in partitions])
@@ -60,7 +60,7 @@ async def beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, PATIENCE_S)
 
 
 @asynccontextmanager
@@ -82,5 +82,5 @@ async def acked(socket: ClientWebSocketResponse, number: int) -> list[int]:
     """Returns the acknowledgements up to that of message `number`; nothing else may arrive."""
     numbers = [0]
     while numbers[-1] < number:
-        numbers.append((await socket.receive_json(timeout=20))["ack"])
+        numbers.append((await socket.receive_json(timeout=PATIENCE_S))["ack"])
     return numbers[1:]

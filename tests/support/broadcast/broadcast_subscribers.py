@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from support.wait import PATIENCE_S
 from weir.infra.config import Config
 from weir.infra.kafka import client as clients
 from weir.schemas.broadcast import BINARY, FRAME_HEADER, partition_of
@@ -43,7 +44,7 @@ class Client:
         self.socket = socket
 
     async def texts(self, count: int) -> list[str]:
-        return [await self.socket.receive_str(timeout=30) for _ in range(count)]
+        return [await self.socket.receive_str(timeout=PATIENCE_S) for _ in range(count)]
 
     async def objects(self, count: int) -> list[Any]:
         return [json.loads(text) for text in await self.texts(count)]
@@ -54,7 +55,7 @@ class Client:
         return hello["position"], hello["recovered"]
 
     async def end(self) -> tuple[int | None, str]:
-        message = await self.socket.receive(timeout=30)
+        message = await self.socket.receive(timeout=PATIENCE_S)
         assert message.type is aiohttp.WSMsgType.CLOSE
         return message.data, message.extra
 

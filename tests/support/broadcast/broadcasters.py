@@ -10,6 +10,7 @@ import aiohttp
 from confluent_kafka import TopicPartition
 
 from support.broadcast.broadcast_subscribers import Client
+from support.wait import PATIENCE_S
 from weir.consumers.broadcast.server import Broadcaster
 from weir.infra.config import Config
 from weir.infra.kafka import client as clients
@@ -65,4 +66,4 @@ def trim(config: Config, keep_from: dict[int, int]) -> None:
     places = [TopicPartition(topic, p, offset) for p, offset in keep_from.items()]
     client = clients.admin(config)  # by name: without it there is nobody to hear the answer
     for future in client.delete_records(places).values():
-        future.result(30)
+        future.result(PATIENCE_S)

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import ClientSession, web
 from confluent_kafka import Message, TopicPartition
 
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.infra.http import HttpLimits, HttpServer
 from weir.infra.kafka import client as kafka
@@ -79,7 +79,7 @@ def read(config: Config, intake: Intake) -> list[Message]:
     consumer = kafka.consumer(config, **{"auto.offset.reset": "earliest"})
     try:
         name = config.topic(intake.topic.name)
-        partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
+        partitions = consumer.list_topics(name, timeout=PATIENCE_S).topics[name].partitions
         ends = {p: consumer.get_watermark_offsets(TopicPartition(name, p), 10)[1] for p in partitions}
         consumer.assign([TopicPartition(name, p, 0) for p in partitions])
         found: list[Message] = []

@@ -8,6 +8,7 @@ import subprocess
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from support.wait import PATIENCE_S
 from weir.infra.config import Config
 from weir.infra.runtime.status import read_all
 
@@ -31,7 +32,7 @@ def get(address: str, path: str) -> Answer:
 
 def post(address: str, path: str, body: object) -> Answer:
     """The answer of http://host:port to JSON."""
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=PATIENCE_S)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()

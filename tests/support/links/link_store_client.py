@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from confluent_kafka import Message, TopicPartition
 
+from support.wait import PATIENCE_S
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
 from weir.infra.runtime.status import ServiceStatus, read_all
@@ -84,8 +85,8 @@ class LinkStoreClient:
         consumer = kafka.consumer(self._config)
         try:
             place = TopicPartition(self._config.topic("dead-letters"), 0)
-            first, end = consumer.get_watermark_offsets(place, timeout=10)
+            first, end = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
             consumer.assign([TopicPartition(place.topic, 0, first)])
-            return consumer.consume(end - first, timeout=10) if end > first else []
+            return consumer.consume(end - first, timeout=PATIENCE_S) if end > first else []
         finally:
             consumer.close()

@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 from confluent_kafka import Message, TopicPartition
 
+from support.wait import PATIENCE_S
 from weir.consumers.analytics.tenants import Tenant, add_tenants
 from weir.infra import postgres
 from weir.infra.config import Config
@@ -151,9 +152,9 @@ class AnalyticsStoreClient:
         consumer = kafka.consumer(self._config)
         try:
             place = TopicPartition(self._config.topic("dead-letters"), 0)
-            first, end = consumer.get_watermark_offsets(place, timeout=10)
+            first, end = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
             consumer.assign([TopicPartition(place.topic, 0, first)])
-            return consumer.consume(end - first, timeout=10) if end > first else []
+            return consumer.consume(end - first, timeout=PATIENCE_S) if end > first else []
         finally:
             consumer.close()
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from support.wait import PATIENCE_S
 from weir.consumers.monitoring.view import ClientView
 from weir.consumers.views.replay import Edges
 from weir.consumers.views.view import _Read
@@ -71,5 +72,5 @@ def test_positions_are_consistent_in_any_thread_while_the_view_reads_and_begins_
                 now.positions[("t", 1000 + position)] = 0
     finally:
         stopped.set()
-        asking.join(60)
+        asking.join(PATIENCE_S)
     assert not failed

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from support.command import started
 from support.servers.own_servers import own
 from support.tenants.tenant_rows import DAYS, FIRST, LAST, Made, Tables
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from weir.infra import postgres
 from weir.infra.config import Config
 from weir.infra.ports import free_ports
@@ -47,7 +47,7 @@ class Client:
         self._port = config.api.port
 
     def get(self, path: str, accept: str | None = None, **parameters: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
         try:
             query = "?" + urllib.parse.urlencode(parameters) if parameters else ""
             connection.request("GET", path + query, headers={"Accept": accept} if accept else {})

@@ -14,6 +14,7 @@ import pytest
 
 from support.broadcast.broadcast_subscribers import Sender
 from support.command import Running, started
+from support.wait import PATIENCE_S
 from support.websocket.websocket_frames import unframed
 from weir.infra.config import Config
 from weir.infra.kafka import client as clients
@@ -76,7 +77,7 @@ class Burst:
             except BlockingIOError:
                 self._epoll.register(connecting, select.EPOLLOUT)
             self._go_on(0)  # who is slow to send what was promised may have to make way
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while self.statuses.total() < self._count:
             assert time.monotonic() < deadline, f"not all {self._count} are answered: {self.statuses}"
             self._go_on(1)
@@ -108,7 +109,7 @@ class Burst:
 
     def hear(self, messages: list[bytes]) -> None:
         """Returns once each has these messages, and nothing else."""
-        waiting, deadline = self._deaf(set(self._sockets), messages), time.monotonic() + 60
+        waiting, deadline = self._deaf(set(self._sockets), messages), time.monotonic() + PATIENCE_S
         while waiting:
             assert time.monotonic() < deadline, f"{len(waiting)} have not heard"
             changed = self._go_on(1)

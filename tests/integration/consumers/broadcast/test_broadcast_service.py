@@ -15,6 +15,7 @@ from support.broadcast.broadcast_records import AUTH
 from support.broadcast.broadcast_subscribers import Sender
 from support.command import Running, started, weir
 from support.servers.own_servers import OwnServer
+from support.wait import PATIENCE_S
 from weir.infra.config import Config
 from weir.infra.kafka import client as clients
 from weir.infra.ports import free_ports
@@ -77,7 +78,7 @@ def test_it_ends_in_time_where_kafka_has_never_been(environ: dict[str, str], con
     with started(environ | {"WEIR_KAFKA": f"127.0.0.1:{port}"}, "run", service) as process:
         is_(process, config, "waiting")
         process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(5) == 0
+        assert process.process.wait(PATIENCE_S) == 0
     assert read_all(config) == []
 
 
@@ -109,18 +110,21 @@ def test_each_ends_in_time_though_kafka_is_away_and_peers_do_not_answer(
                 url = f"http://127.0.0.1:{port}/websocket?ack=1"
                 senders.append(await session.ws_connect(url, headers=AUTH, autoclose=False))
                 await senders[-1].send_str("one")
-                assert await senders[-1].receive_json(timeout=30) == {"ack": 1}
+                assert await senders[-1].receive_json(timeout=PATIENCE_S) == {"ack": 1}
             server.kill()
             for sender in senders:
                 await sender.send_str("two")
-                assert await sender.receive_json(timeout=30) == {"waiting": "Kafka does not answer"}
+                assert await sender.receive_json(timeout=PATIENCE_S) == {"waiting": "Kafka does not answer"}
             for process in running:
                 await asyncio.to_thread(is_, process, config, "waiting")
             for process in running:
                 process.process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(process.process.wait, 5) == 0
+                assert await asyncio.to_thread(process.process.wait, PATIENCE_S) == 0
             for sender in senders:
-                assert ((await sender.receive(timeout=5)).type, sender.close_code) == (aiohttp.WSMsgType.CLOSE, 1001)
+                assert ((await sender.receive(timeout=PATIENCE_S)).type, sender.close_code) == (
+                    aiohttp.WSMsgType.CLOSE,
+                    1001,
+                )
 
     with ExitStack() as stack:
         running = [

@@ -8,7 +8,7 @@ import pytest
 
 from support.broadcast.broadcast_subscribers import Sender, run
 from support.broadcast.broadcasters import broadcasting
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.infra.websocket import Limits
 from weir.schemas.broadcast import partition_of
@@ -28,7 +28,7 @@ def test_a_subscriber_gets_what_is_sent_after_it_joined_byte_for_byte(
             assert await one.texts(len(messages)) == messages
             assert await other.texts(len(messages)) == messages
             sender.send(b"\x00\xff", "text again")
-            assert await one.socket.receive_bytes(timeout=30) == b"\x00\xff"
+            assert await one.socket.receive_bytes(timeout=PATIENCE_S) == b"\x00\xff"
             assert await one.texts(1) == ["text again"]
 
     run(main())

@@ -12,7 +12,7 @@ from support.broadcast.broadcast_records import beside
 from support.broadcast.broadcast_subscribers import Client, Sender, run
 from support.command import Running, started
 from support.servers.own_servers import OwnServer
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.consumers.broadcast import server as broadcaster
 from weir.infra.config import Config
 from weir.infra.kafka import client as clients
@@ -53,7 +53,7 @@ class Following:
         self._position = self._position or position
         self.connected += 1
         while len(self.got) < count:
-            message = await client.socket.receive(timeout=60)
+            message = await client.socket.receive(timeout=PATIENCE_S)
             if message.type is not aiohttp.WSMsgType.TEXT:
                 self.ends.append((client.socket.close_code, str(message.extra)))
                 return
@@ -124,9 +124,11 @@ async def through(config: Config, one: Running, environ: dict[str, str], number:
             if at == 1_000:
                 await until_async(lambda: all(f.got for f in following))
                 one.process.send_signal(number)
-                assert await asyncio.to_thread(one.process.wait, 5) == (0 if number == signal.SIGTERM else -number)
+                assert await asyncio.to_thread(one.process.wait, PATIENCE_S) == (
+                    0 if number == signal.SIGTERM else -number
+                )
         with started(environ, "run", "broadcaster"):
-            await asyncio.wait_for(asyncio.gather(*tasks), 60)
+            await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
     for f in following:
         assert f.got == messages
     return following

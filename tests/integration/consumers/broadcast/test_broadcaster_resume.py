@@ -10,7 +10,7 @@ import pytest
 
 from support.broadcast.broadcast_subscribers import Sender, run
 from support.broadcast.broadcasters import broadcasting, trim
-from support.wait import until_async
+from support.wait import PATIENCE_S, until_async
 from weir.consumers.broadcast.catch_up import _READ
 from weir.consumers.broadcast.source import Edges, History
 from weir.infra.config import Config
@@ -129,9 +129,9 @@ def test_many_who_look_for_channels_that_are_not_there_do_not_keep_others_waitin
     latest = History.latest
 
     def slow(self: History, *arguments: Any) -> dict[int, int]:
-        assert come.wait(20)
+        assert come.wait(PATIENCE_S)
         if len(searched) == 10:
-            done.wait(20)
+            done.wait(PATIENCE_S)
         searched.append(done.is_set())
         return latest(self, *arguments)
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from support.command import started
 from support.http.table_client import get, post
 from support.monitoring.monitoring_service import monitoring
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from weir.infra.config import Config
 from weir.infra.kafka import client as clients
 from weir.infra.progress.position import Position, from_text, to_text
@@ -68,7 +68,7 @@ def test_what_no_worker_has_done_is_in_the_lag_and_its_position_is_not_in_an_ans
         name = config.topic(MONITORING_EVENTS.name)
         admin = clients.admin(config)
         admin.delete_topics([name])[name].result()
-        until(lambda: name not in admin.list_topics(timeout=10).topics)
+        until(lambda: name not in admin.list_topics(timeout=PATIENCE_S).topics)
         clients.ensure_topics(config, [MONITORING_EVENTS])
         refused = api.client("a", after=position)
         assert (refused.status, refused.body["error"]["field"]) == (400, "after")

@@ -17,6 +17,7 @@ import pytest
 
 from support.command import started, weir
 from support.servers.stranger import ROOT, STRANGER, tried
+from support.wait import PATIENCE_S
 from weir.infra import postgres
 from weir.infra.config import Config, load
 from weir.infra.errors import PostgresUnavailableError, ServerFailedError
@@ -183,7 +184,7 @@ def test_the_programs_are_copied_whole_so_that_every_user_can_run_them(passable:
         os.umask(before)
     log = passable / "log"
     for program in ("postgres", "initdb"):
-        assert spawn([programs / program, "--version"], user="nobody" if ROOT else None, log=log).wait(60) == 0
+        assert spawn([programs / program, "--version"], user="nobody" if ROOT else None, log=log).wait(PATIENCE_S) == 0
     assert log.read_text().count("(PostgreSQL) 18.") == 2
     for path in passable.rglob("*"):
         assert path == log or path.stat().st_mode & 0o777 == 0o755, path

@@ -15,7 +15,7 @@ from support.command import started, weir
 from support.links.link_records import Job, cell, closed
 from support.links.link_store_client import LinkStoreClient, expected
 from support.tenants.analytics_store_client import RUN, AnalyticsStoreClient, event
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from weir.infra import postgres
 from weir.infra.config import Config, load
 from weir.infra.ports import free_ports
@@ -60,7 +60,7 @@ def api(environ: dict[str, str]) -> Iterator[None]:
 
 def asked(environ: dict[str, str], path: str) -> bytes:
     """Returns the body of the API's answer; empty if the API does not listen yet."""
-    connection = http.client.HTTPConnection("127.0.0.1", int(environ["WEIR_API_PORT"]), timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", int(environ["WEIR_API_PORT"]), timeout=PATIENCE_S)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

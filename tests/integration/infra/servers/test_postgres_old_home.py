@@ -22,6 +22,7 @@ import psycopg
 import pytest
 
 from support.servers.stranger import ROOT, tried
+from support.wait import PATIENCE_S
 from weir.consumers.analytics.days import DailyQuery
 from weir.consumers.analytics.repository import AnalyticsRepository, UnknownTenantError
 from weir.consumers.analytics.rows import Scope
@@ -50,7 +51,7 @@ def in_the_open(config: Config) -> Iterator[str]:
     process = old_program(config, log, "postgres", f"--port={config.postgres.port}", "--unix_socket_directories=")
     address = f"postgresql://postgres@127.0.0.1:{config.postgres.port}/"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not (folder / "postmaster.pid").exists() or b"ready" not in (folder / "postmaster.pid").read_bytes():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -117,7 +118,7 @@ def old(own: Config) -> tuple[Config, Any]:
         own, home / "logs" / "postgres.log", "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8",
         "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync",
     )  # fmt: skip
-    assert made.wait(60) == 0, (home / "logs" / "postgres.log").read_text()
+    assert made.wait(PATIENCE_S) == 0, (home / "logs" / "postgres.log").read_text()
     with in_the_open(own) as address:
         with psycopg.connect(f"{address}postgres", autocommit=True) as connection:
             connection.execute("CREATE DATABASE weir")
@@ -199,7 +200,7 @@ def test_the_upgrade_can_be_killed_at_any_moment(old: tuple[Config, Any], kills:
     subprocess.run(["cp", "-a", config.home, kept], check=True)
     with upgrading(config) as process:
         begun = time.monotonic()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_S) == 0
         length = time.monotonic() - begun
     for number in range(kills):
         shutil.rmtree(config.home)

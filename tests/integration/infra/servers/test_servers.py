@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from support.wait import PATIENCE_S
 from weir.infra.config import Config, load
 from weir.infra.errors import (
     DiskFullError,
@@ -58,7 +59,7 @@ def one_line(error: StartError) -> str:
 
 def test_each_test_has_topics_of_its_own(config: Config) -> None:
     clients.ensure_topics(config)
-    assert config.topic("link-counts") in clients.admin(config).list_topics(timeout=10).topics
+    assert config.topic("link-counts") in clients.admin(config).list_topics(timeout=PATIENCE_S).topics
 
 
 def test_each_test_has_tables_of_its_own(config: Config, schema: str) -> None:
@@ -86,7 +87,7 @@ def test_kafkas_data_survives_a_restart_on_another_port(own: Config, tmp_path: P
     environ = {"WEIR_KAFKA_PORT": str(kafka), "WEIR_KAFKA_CONTROLLER_PORT": str(controller)}
     moved = load({"WEIR_HOME": str(tmp_path)} | environ)
     with running(KafkaServer(moved)):
-        assert set(made) <= set(clients.admin(moved).list_topics(timeout=10).topics)
+        assert set(made) <= set(clients.admin(moved).list_topics(timeout=PATIENCE_S).topics)
 
 
 def test_postgress_data_survives_a_restart(own: Config) -> None:

@@ -16,6 +16,7 @@ from confluent_kafka import TopicPartition
 from chaos.topics import grow, make_anew
 from support.engine import keyed_totals as totals
 from support.links.communications import Source
+from support.wait import PATIENCE_S
 from support.workers import Results
 from weir.cli import reset as command
 from weir.infra.config import Config
@@ -84,7 +85,7 @@ def everything(config: Config, job: Job) -> set[tuple[str, int]]:
 
 
 async def ticking(done: Callable[[], Any], failures: list[BaseException]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not failures and not await asyncio.to_thread(done):
             await asyncio.sleep(0.05)
 
@@ -100,9 +101,11 @@ def play(
 
     async def run() -> None:
         plane = DataPlane(config, job, deliver, failures.append)
-        await plane.assign(everything(config, job) if only is None else only)
-        await ticking(done, failures)
-        await plane.stop()
+        try:
+            await plane.assign(everything(config, job) if only is None else only)
+            await ticking(done, failures)
+        finally:
+            await plane.stop()
 
     asyncio.run(run())
     return failures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from support.engine.planes import play
+from support.wait import PATIENCE_S
 from weir.infra.config import Config
 from weir.infra.errors import TransactionAbortedError
 from weir.streams.engine.dataplane.dataplane import ABORTS, DataPlane
@@ -40,7 +41,7 @@ def test_two_tasks_aborted_at_once_are_both_opened_again(config: Config) -> None
         before = dict(plane.tasks)
         plane.reopen(ABORTED, committed=True)
         plane.reopen(ABORTED, committed=True)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while set(plane.tasks) != wanted or plane.tasks == before:
                 await asyncio.sleep(0.01)
         assert all(task.closed for task in before.values())

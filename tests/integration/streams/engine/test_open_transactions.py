@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from support.workers import Results, Workers, workers
 from weir.infra.config import Config
 from weir.infra.errors import StoppedError
@@ -138,13 +138,13 @@ def test_a_restore_waits_for_a_transaction_says_so_and_can_be_stopped(config: Co
         assert "link-counts[0] offset 1:" in (waits.reason or "")
         stopping.set()
         with pytest.raises(StoppedError):
-            stopped.result(30)
+            stopped.result(PATIENCE_S)
         assert waits.reason is None
         stopping.clear()
         whole = pool.submit(restored)
         until(lambda: waits.reason is not None)
         commit(producer, config, "link-counts")
-        assert whole.result(30) == [b"before", b"open"]
+        assert whole.result(PATIENCE_S) == [b"before", b"open"]
         assert waits.reason is None
 
 

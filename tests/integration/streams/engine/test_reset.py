@@ -17,7 +17,7 @@ from support.http.table_client import address_of
 from support.links.communications import Source
 from support.links.link_records import Job, window
 from support.links.link_store_client import LinkStoreClient, expected
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from support.workers import Results, Workers, workers
 from weir.infra.config import Config
 from weir.infra.kafka.client import admin, ensure_topics, producer
@@ -103,7 +103,7 @@ def test_what_is_interrupted_keeps_workers_from_starting_and_is_completed(
         source.send(1000)
         counted(fleet, results, source)
         worker.send_signal(signal.SIGTERM)
-        worker.wait(20)
+        worker.wait(PATIENCE_S)
         nobody_is_left(config)
         first = [
             reset.fence,
@@ -113,7 +113,7 @@ def test_what_is_interrupted_keeps_workers_from_starting_and_is_completed(
         for step in first[:steps]:
             step()
         stopped = fleet.start()
-        assert stopped.wait(60) == 1
+        assert stopped.wait(PATIENCE_S) == 1
         assert "`weir reset links` completes it" in fleet.logs()
         ledger = weir(environ, "ledger")
         assert (ledger.returncode, ledger.stderr.count(b"weir reset links")) == (1, 1)

@@ -9,7 +9,7 @@ import pytest
 
 from support.links import rocks_links
 from support.links.communications import Source
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from support.workers import Results, Workers, workers
 from weir.infra.config import Config
 from weir.infra.kafka.client import ensure_topics
@@ -31,7 +31,7 @@ def log_of(logs: Path, number: int) -> str:
 def stop(fleet: Workers) -> None:
     (worker,) = fleet.running
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0, fleet.logs()
+    assert worker.wait(PATIENCE_S) == 0, fleet.logs()
     fleet.running.clear()
 
 

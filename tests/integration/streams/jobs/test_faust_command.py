@@ -10,7 +10,7 @@ import pytest
 
 from support.http.table_client import address_of, ask, counts
 from support.links.communications import Source
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from support.workers import Results, workers
 from weir.infra.config import Config
 from weir.infra.kafka.client import ensure_topics
@@ -28,7 +28,7 @@ def faust(*arguments: str, app: str = "links") -> list[str]:
     ],
 )
 def test_the_agents_are_listed(app: str, agents: list[str], environ: dict[str, str]) -> None:
-    done = subprocess.run(faust("agents", app=app), env=environ, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(faust("agents", app=app), env=environ, capture_output=True, timeout=PATIENCE_S, check=True)
     for agent in agents:
         assert agent in done.stdout.decode()
 
@@ -51,7 +51,7 @@ def test_a_worker_of_it_counts_exactly(beside: int, config: Config, environ: dic
         assert counts(ask(address, *pair))
         fleet.running.remove(process)
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
     text = (tmp_path / "faust.log").read_text()
     assert "tasks.assigned" in text
     assert "Warning" not in text

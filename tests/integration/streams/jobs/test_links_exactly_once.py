@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.links.communications import Source
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from support.workers import Results, workers
 from weir.infra.config import Config
 from weir.infra.kafka.client import ensure_topics, producer
@@ -124,7 +124,7 @@ def test_sigterm_ends_a_worker_in_order(
         else:
             until(lambda: "Starting" in fleet.logs() or "task.opened" in fleet.logs())
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 0, fleet.logs()
+        assert worker.wait(PATIENCE_S) == 0, fleet.logs()
         fleet.running.clear()
         fleet.start()
         until(lambda: results.merged >= source.sent)

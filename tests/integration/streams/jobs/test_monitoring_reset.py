@@ -9,7 +9,7 @@ import pytest
 
 from support.command import weir
 from support.monitoring.monitored import JOBS, Results, Source
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from support.workers import Workers, workers
 from weir.infra.config import Config
 from weir.infra.kafka.client import admin, ensure_topics
@@ -20,7 +20,7 @@ def stop(fleet: Workers, config: Config) -> None:
     """Ends all workers in order, and waits until their groups know it."""
     for worker in fleet.running:
         worker.send_signal(signal.SIGTERM)
-        worker.wait(20)
+        worker.wait(PATIENCE_S)
     fleet.running.clear()
     client = admin(config)
     until(lambda: not any(describe(client, config, config.topic(job)) for job in JOBS))

@@ -23,8 +23,7 @@ from confluent_kafka import Producer
 
 from weir.infra.config import Config, load
 from weir.infra.kafka.client import producer
-from weir.schemas.metric_state import STATE, MetricCell, MetricState
-from weir.schemas.metrics import RANKS, MetricAggregate, aggregate_key
+from weir.schemas.metrics import RANKS, STATE_HEADER, MetricAggregate, MetricCell, MetricState, aggregate_key
 from weir.schemas.times import to_rfc3339
 from weir.schemas.topics import METRIC_AGGREGATES
 from weir.schemas.windows import Window
@@ -85,7 +84,7 @@ class Cells:
                 try:
                     self._producer.produce(
                         self._topic, msgspec.json.encode(value), aggregate_key(window.start, event_type),
-                        number % self._partitions, headers=[(STATE, state)],
+                        number % self._partitions, headers=[(STATE_HEADER, state)],
                     )  # fmt: skip
                     break
                 except BufferError:

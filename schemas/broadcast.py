@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from weir.schemas.ids import check_id
+from weir.schemas.fields import check_id
 from weir.schemas.windows import MAX_COUNT, MAX_PARTITIONS
 
 #: The header that says what kind of WebSocket message it was; without it, text.

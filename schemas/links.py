@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from weir.schemas.ids import Id, check_id
+from weir.schemas.fields import Id, check_id
 from weir.schemas.windows import MAX_COUNT, Window, window_bounds
 
 

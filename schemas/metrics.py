@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from weir.schemas.ids import check_id
-from weir.schemas.numbers import LIMIT
+from weir.schemas.codec import BAD_INPUT, poison
+from weir.schemas.dead_letters import Reason
+from weir.schemas.errors import PoisonError
+from weir.schemas.fields import LIMIT, check_id
 from weir.schemas.times import timestamp_ms
 from weir.schemas.windows import MAX_COUNT, Window, window_bounds
 
 #: What a minute says of the values' distribution, in this order.
 RANKS = (0.5, 0.95, 0.99)
+#: The header of a `metric-aggregates` record that carries its cell's state, for whoever merges minutes: MessagePack
+#: arrays, as the engine writes the state of any windowed job. The sketches are Apache DataSketches' own bytes.
+STATE_HEADER = "weir-state"
 
 
 class MetricEvent(msgspec.Struct, frozen=True, gc=False):
@@ -47,6 +53,32 @@ class MetricAggregate(msgspec.Struct, frozen=True):
     quantiles: list[float]
     users: int
     final: bool
+
+
+class MetricCell(msgspec.Struct, array_like=True, frozen=True):
+    """Mergeable state of the events of one type in one minute.
+
+    `sum` is (None, its parts, None), and `avg` (count, None, the same parts, None): floats whose real sum is the exact
+    sum, largest first, none for 0. `quantiles` is a `kll_doubles_sketch`, `users` an `hll_sketch`.
+    """
+
+    events: int
+    count: int
+    sum: tuple[None, tuple[float, ...], None]
+    avg: tuple[int, None, tuple[float, ...], None]
+    min: float
+    max: float
+    quantiles: bytes
+    users: bytes
+
+
+class MetricState(msgspec.Struct, array_like=True, frozen=True):
+    """A cell with its window, `start` to `end` in epoch milliseconds, and its key, the event type alone."""
+
+    start: int
+    end: int
+    key: tuple[str]
+    cell: MetricCell
 
 
 def aggregate_key(window_start: str, event_type: str) -> bytes:
@@ -83,3 +115,19 @@ def check_aggregate(aggregate: MetricAggregate) -> None:
         raise ValueError("`count` or `users` is out of range")
     if len(aggregate.quantiles) != len(RANKS):
         raise ValueError(f"`quantiles` has {len(aggregate.quantiles)} numbers, {len(RANKS)} are needed")
+
+
+_read = msgspec.msgpack.Decoder(MetricState).decode
+
+
+def state_of(headers: Iterable[tuple[str, object]] | None) -> MetricState:
+    """Returns the state in the headers of a `metric-aggregates` record. Raises PoisonError if the header is missing or
+    wrong.
+    """
+    found = dict(headers or ()).get(STATE_HEADER)
+    if not isinstance(found, bytes):
+        raise PoisonError(Reason.INVALID, f"the record has no header {STATE_HEADER}")
+    try:
+        return _read(found)
+    except BAD_INPUT as e:
+        raise PoisonError(Reason.INVALID, f"the header {STATE_HEADER} cannot be read: {poison(e).detail}") from e

@@ -15,8 +15,7 @@ import orjson
 
 from weir.schemas.dead_letters import Reason
 from weir.schemas.errors import PoisonError
-from weir.schemas.ids import check_id
-from weir.schemas.numbers import SUM_DIGITS, exact
+from weir.schemas.fields import SUM_DIGITS, check_id, exact
 from weir.schemas.times import epoch_ms
 
 #: The longest event, in bytes.

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from weir.schemas.ids import check_id
+from weir.schemas.fields import check_id
 from weir.schemas.times import from_rfc3339, timestamp_ms, to_rfc3339
 
 #: The largest tenant's number: a 64-bit integer of Postgres's.

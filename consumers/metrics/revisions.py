@@ -18,7 +18,7 @@ from weir.infra.progress.chain import Chain
 from weir.infra.runtime.clock import wall_clock
 from weir.schemas.dead_letters import Reason
 from weir.schemas.errors import PoisonError
-from weir.schemas.metric_state import state_of
+from weir.schemas.metrics import state_of
 from weir.schemas.topics import METRIC_AGGREGATES
 
 #: What is read.

@@ -14,8 +14,7 @@ import msgspec
 from weir.schemas.aggregates import Total, expansion, library, union_bytes, union_of
 from weir.schemas.dead_letters import Reason
 from weir.schemas.errors import PoisonError
-from weir.schemas.metric_state import MetricState
-from weir.schemas.metrics import RANKS, MetricAggregate
+from weir.schemas.metrics import RANKS, MetricAggregate, MetricState
 from weir.schemas.windows import window_bounds
 
 MINUTE = 60_000

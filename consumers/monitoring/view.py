@@ -19,8 +19,8 @@ from weir.infra.config import Config
 from weir.infra.progress.chain import Chain
 from weir.schemas.dead_letters import Reason
 from weir.schemas.errors import PoisonError
+from weir.schemas.fields import SUM_DIGITS, exact, written
 from weir.schemas.monitoring import ClientTotal, EventType, MonitoringEvent, UniqueEvent, number_of
-from weir.schemas.numbers import SUM_DIGITS, exact, written
 from weir.schemas.topics import MONITORING_SERIES, MONITORING_TOTALS
 
 #: What is read.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import unquote
 
 from weir.schemas.errors import WeirError
-from weir.schemas.ids import check_id
+from weir.schemas.fields import check_id
 
 #: As much of a text as an answer repeats, in characters.
 _SHOWN = 40
@@ -54,7 +54,7 @@ def parse_time(field: str, text: str, read: Callable[[str], int]) -> int:
 
 
 def parse_identifier(field: str, text: str) -> str:
-    """Checks an id or a type by `weir.schemas.ids.check_id` and returns it. Raises BadRequestError."""
+    """Checks an id or a type by `weir.schemas.fields.check_id` and returns it. Raises BadRequestError."""
     try:
         return check_id(text, field)
     except ValueError as e:

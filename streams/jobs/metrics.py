@@ -15,7 +15,7 @@ import msgspec
 from weir.infra.config import Config
 from weir.schemas.dead_letters import Reason
 from weir.schemas.errors import PoisonError
-from weir.schemas.ids import check_id
+from weir.schemas.fields import check_id
 from weir.schemas.metrics import RANKS, MetricAggregate, MetricEvent, aggregate_key
 from weir.schemas.times import to_rfc3339
 from weir.schemas.topics import METRIC_AGGREGATES, METRIC_EVENTS, METRIC_PARTIALS
@@ -25,7 +25,7 @@ from weir.streams.jobs.metric_times import timestamps_ms
 
 MINUTE = 60_000
 
-#: What is said of a minute, as `MetricAggregate` has it. A value's magnitude is below `weir.schemas.numbers.LIMIT`:
+#: What is said of a minute, as `MetricAggregate` has it. A value's magnitude is below `weir.schemas.fields.LIMIT`:
 #: that is the aggregates' own, so they refuse what `check_metric` does.
 AGGREGATES: Mapping[str, Aggregate] = {
     "count": Count(),

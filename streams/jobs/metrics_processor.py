@@ -34,7 +34,7 @@ FULL = 8 * BATCH
 ROWS, EACH = 32 * BATCH, 128
 #: An event that is so much younger than the oldest minute kept is taken without a look at the clock, in ms.
 _MARGIN = 3_600_000
-#: `weir.schemas.numbers.LIMIT` as a float, which is compared faster.
+#: `weir.schemas.fields.LIMIT` as a float, which is compared faster.
 _LIMIT = 1e100
 _row = itemgetter(0)
 

@@ -16,8 +16,8 @@ from decimal import Decimal
 import msgspec
 
 from weir.infra.config import Config
+from weir.schemas.fields import PLACES, SUM_DIGITS, exact, written
 from weir.schemas.monitoring import ClientTotal, EventType, UniqueEvent, client_key, number_of
-from weir.schemas.numbers import PLACES, SUM_DIGITS, exact, written
 from weir.schemas.topics import MONITORING_SERIES, MONITORING_STATE, MONITORING_TOTALS, MONITORING_UNIQUE
 from weir.streams.api import Context, Keyed, PoisonError, Reason
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from weir.infra.config import Config
+from weir.schemas.fields import exact, written
 from weir.schemas.monitoring import EventType, MonitoringEvent, UniqueEvent, client_key, number_of
-from weir.schemas.numbers import exact, written
 from weir.schemas.times import epoch_ms
 from weir.schemas.topics import MONITORING_BY_ID, MONITORING_EVENTS, MONITORING_IDS, MONITORING_UNIQUE
 from weir.streams.api import Context, Keyed, PoisonError, Reason

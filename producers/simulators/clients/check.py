@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from weir.producers.simulators.clients.events import SimulatedRequest
+from weir.schemas.fields import written
 from weir.schemas.monitoring import EventType
-from weir.schemas.numbers import written
 
 #: So many refusals are told with their reason.
 TOLD = 5

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
-from weir.schemas.metric_state import STATE
-from weir.schemas.metrics import MetricEvent
+from weir.schemas.metrics import STATE_HEADER, MetricEvent
 from weir.schemas.topics import METRIC_AGGREGATES, METRIC_EVENTS
 from weir.streams.jobs import metrics
 from weir.streams.testing import Harness
@@ -34,7 +33,7 @@ def cell(minute: int, event_type: str, events: Sequence[tuple[float, str]], fina
     (record,) = harness.records(METRIC_AGGREGATES.name)
     value = record.value() or b""
     assert value.endswith(b'"final":false}')
-    state = dict(record.headers() or ())[STATE]
+    state = dict(record.headers() or ())[STATE_HEADER]
     return record.key() or b"", value.replace(b'"final":false', b'"final":true') if final else value, state
 
 
@@ -61,7 +60,7 @@ class Job:
     def _begin(self, records: Sequence[Written], partition: int, timestamp: int) -> None:
         self._producer.begin_transaction()
         for key, value, state in records:
-            headers = [] if state is None else [(STATE, state)]
+            headers = [] if state is None else [(STATE_HEADER, state)]
             self._producer.produce(
                 self._topic, value, key, partition, timestamp=timestamp or time.time_ns() // 1_000_000, headers=headers
             )

@@ -19,9 +19,8 @@ from weir.consumers.metrics.states import MINUTE, Cell, Figures, read
 from weir.infra.config import Config
 from weir.schemas.aggregates import expansion
 from weir.schemas.errors import PoisonError
-from weir.schemas.metric_state import STATE, MetricCell, MetricState, state_of
-from weir.schemas.metrics import RANKS, MetricAggregate
-from weir.streams.engine.core.records import STATE as ENGINES
+from weir.schemas.metrics import RANKS, STATE_HEADER, MetricAggregate, MetricCell, MetricState, state_of
+from weir.streams.engine.core.records import STATE_HEADER as ENGINES
 from weir.streams.jobs import metrics
 from weir.streams.testing import FakeRecord, Harness
 
@@ -229,10 +228,10 @@ def aggregate_of(record: FakeRecord) -> MetricAggregate:
 
 
 def test_a_state_is_what_the_engine_writes() -> None:
-    assert STATE == ENGINES
+    assert STATE_HEADER == ENGINES
     (record,) = written(event(0.1, "a"), event(1e16, "b"), event(-2.5, "a"))
     state = state_of(record.headers())
-    assert (record.headers() or ()) == [(STATE, msgspec.msgpack.encode(state))]
+    assert (record.headers() or ()) == [(STATE_HEADER, msgspec.msgpack.encode(state))]
     parts = expansion([0.1, 1e16, -2.5])
     assert (state.start, state.end, state.key) == (NOON * MINUTE, (NOON + 1) * MINUTE, ("login",))
     assert state.cell == MetricCell(
@@ -292,12 +291,12 @@ def test_sketches_that_are_none_are_refused(damaged: str, by: object) -> None:
     [
         (None, "no header"),
         ([("other", b"")], "no header"),
-        ([(STATE, None)], "no header"),
-        ([(STATE, b"")], "cannot be read"),
-        ([(STATE, b"\xc1")], "cannot be read"),
-        ([(STATE, msgspec.msgpack.encode([0, 60_000, ["login"]]))], "cannot be read"),
-        ([(STATE, msgspec.msgpack.encode([0, 60_000, ["login"], 3]))], "cannot be read"),
-        ([(STATE, msgspec.msgpack.encode(MetricState(0, 60_000, ("login",), None)))], "cannot be read"),  # type: ignore[arg-type]
+        ([(STATE_HEADER, None)], "no header"),
+        ([(STATE_HEADER, b"")], "cannot be read"),
+        ([(STATE_HEADER, b"\xc1")], "cannot be read"),
+        ([(STATE_HEADER, msgspec.msgpack.encode([0, 60_000, ["login"]]))], "cannot be read"),
+        ([(STATE_HEADER, msgspec.msgpack.encode([0, 60_000, ["login"], 3]))], "cannot be read"),
+        ([(STATE_HEADER, msgspec.msgpack.encode(MetricState(0, 60_000, ("login",), None)))], "cannot be read"),  # type: ignore[arg-type]
     ],
 )
 def test_headers_without_a_state_are_refused(headers: list[tuple[str, object]] | None, why: str) -> None:

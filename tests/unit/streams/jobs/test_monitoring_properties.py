@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.monitoring.monitoring_pipeline import Pipeline, event, sample
-from weir.schemas.numbers import exact, written
+from weir.schemas.fields import exact, written
 
 PARTITIONS = 2
 

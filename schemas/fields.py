@@ -1,10 +1,16 @@
-"""Numbers as people send them: JSON numbers or numeric texts, taken exactly."""
+"""Fields that come from outside: ids, opaque strings of 1 to 128 printable characters (`str.isprintable`), and numbers
+as people send them, JSON numbers or numeric texts, taken exactly.
+"""
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import Annotated
 
+import msgspec
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 #: How many digits a number may have before the point.
 DIGITS = 100
 #: A number's magnitude is below this.
@@ -15,6 +21,15 @@ PLACES = 100
 SUM_DIGITS = DIGITS + 32
 #: A JSON number (RFC 8259), and what people write in a text besides: a sign, zeros before the number.
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,9})?", re.ASCII)
+
+
+def check_id(value: str, field: str) -> str:
+    """The id itself, or ValueError where it is not 1 to 128 printable characters."""
+    if not 1 <= len(value) <= 128:
+        raise ValueError(f"`{field}` has {len(value)} characters, 1 to 128 are allowed")
+    if not value.isprintable():
+        raise ValueError(f"`{field}` holds a character that is not printable")
+    return value
 
 
 def exact(text: str, digits: int = DIGITS) -> Decimal:

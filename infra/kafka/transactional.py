@@ -29,8 +29,8 @@ PATIENCE_S = 15.0
 
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 
-#: Called with the error, or None, and the record.
-Told = Callable[[KafkaError | None, Message], None]
+#: Called with the error, or None where the record has arrived, and the record.
+OnDelivery = Callable[[KafkaError | None, Message], None]
 
 
 class TransactionalProducer:
@@ -76,14 +76,15 @@ class TransactionalProducer:
         partition: int = -1,
         headers: Any = None,
         timestamp: int | None = None,
-        told: Told | None = None,
+        on_delivery: OnDelivery | None = None,
     ) -> None:
         """Writes one record; waits while the queue is full. `partition` -1: by key. `timestamp` in epoch milliseconds;
-        None: now. `told` is called once the record has arrived or was given up."""
+        None: now. `on_delivery` is called once the record has arrived or was given up.
+        """
         name, at = self._config.topic(topic), timestamp_for(timestamp)
         if partition < 0:
             partition = partition_for(key)
-        more: dict[str, Any] = {} if told is None else {"on_delivery": told}
+        more: dict[str, Any] = {} if on_delivery is None else {"on_delivery": on_delivery}
         while True:
             try:
                 self._producer.produce(name, value, key, partition, timestamp=at, headers=headers or [], **more)
@@ -98,7 +99,7 @@ class TransactionalProducer:
         self._retry(lambda: self._producer.send_offsets_to_transaction(list(offsets), group, 5))
 
     def poll(self) -> None:
-        """Calls `told` for the records that have arrived by now."""
+        """Calls `on_delivery` for the records that have arrived by now."""
         self._producer.poll(0)
 
     def flush(self) -> None:

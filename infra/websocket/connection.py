@@ -10,7 +10,6 @@ import asyncio
 import enum
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -19,13 +18,12 @@ from weir.infra.websocket import frames
 from weir.infra.websocket.handshake import HandshakeRequest
 from weir.infra.websocket.limits import Limits, TokenBucket
 from weir.infra.websocket.messages import NO_CODE, Assembler, MessageEvent
+from weir.infra.websocket.send_queue import SendQueue
 
 _log = log.get_logger("websocket")
 
 #: Closing with data unsent must not leave the kernel trying for minutes.
 _RESET = struct.pack("ii", 1, 0)
-#: Frames written with one call at most.
-_AT_ONCE = 64
 #: Seconds that a peer has to read why it is cut off, where it is one that does harm.
 _LAST_WORD = 0.5
 GONE = 1006
@@ -66,10 +64,8 @@ class Owner(Protocol):
 
 
 class Connection:
-    """`remote` is the peer's address; `path`, `query` and `headers` are the request's. Not for other threads.
-
-    `quiet`: the peer has little to say, and what it says is bounded as such. Reads take as much as `buffer`, which all
-    connections may share.
+    """One connection, for the thread of its event loop. `quiet`: the peer has little to say, and it is held to little.
+    Reads take as much as `buffer`, which all connections may share.
     """
 
     __slots__ = (
@@ -91,7 +87,6 @@ class Connection:
         "_timer",
         "heard",
         "silent",
-        "waiting",
     )
 
     def __init__(
@@ -114,14 +109,12 @@ class Connection:
         self._assembler = Assembler(limits.quiet_message if quiet else limits.message)
         self._pace = TokenBucket(limits.quiet_rate, limits.quiet_burst) if quiet else None
         self._state = _State.OPEN
-        self._queue: deque[bytes | memoryview] | None = None
+        self._queue: SendQueue | None = None  # none where the kernel has taken everything
         self._drained: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._code, self._reason = GONE, ""
-        #: Bytes that the kernel has not taken yet.
-        self.waiting = 0
-        #: Whether the peer has shown a sign of life since the server last looked, and for how many looks it has not.
+        #: Whether the peer gave a sign of life since the server last looked, and for how many looks it gave none.
         self.heard = False
         self.silent = 0
 
@@ -144,6 +137,11 @@ class Connection:
     def headers(self) -> Mapping[str, str]:
         """The request's headers, names in lower case."""
         return self._request.headers
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes the kernel has not taken yet."""
+        return 0 if self._queue is None else self._queue.size
 
     @property
     def is_open(self) -> bool:
@@ -170,7 +168,7 @@ class Connection:
         """Sends whole frames (`weir.infra.websocket.frames`): the same bytes may go to many. Returns as `send` does."""
         if self._state is not _State.OPEN:
             return False
-        if self._queue is not None and self.waiting + len(frame) > self._limits.queue:
+        if self._queue is not None and self._queue.size + len(frame) > self._limits.queue:
             self._too_slow()
             return False
         self._write(frame)
@@ -225,8 +223,7 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._end()
-            return
+            size = 0
         if not size:
             self._end()
             return
@@ -269,9 +266,7 @@ class Connection:
         return pace.take(said, self._loop.time())
 
     def _flooded(self) -> None:
-        """Closes a connection that sends too many frames. Reads and drops its input for a moment, so that it gets the
-        reason.
-        """
+        """Closes a connection that sends too many frames, and reads on for a moment, so that it gets the reason."""
         self._owner.warn("websocket.flood", remote=self.remote, path=self.path)
         if self._state is _State.OPEN:
             self._drop_queue()
@@ -304,8 +299,7 @@ class Connection:
 
     def _write(self, frame: bytes) -> None:
         if self._queue is not None:
-            self._queue.append(frame)
-            self.waiting += len(frame)
+            self._queue.put(frame)
             return
         try:
             sent = self._socket.send(frame)
@@ -316,28 +310,23 @@ class Connection:
             self._state = _State.ENDING
             return
         if sent < len(frame):
-            self._queue = deque((memoryview(frame)[sent:],))
-            self.waiting = len(frame) - sent
+            self._queue = SendQueue()
+            self._queue.put(memoryview(frame)[sent:])
             self._loop.add_writer(self._socket, self._writable)
 
     def _writable(self) -> None:
-        queue = self._queue
-        if queue is None:
+        if (queue := self._queue) is None:
             return
         try:
-            sent = self._socket.sendmsg([queue[i] for i in range(min(len(queue), _AT_ONCE))])
+            sent = self._socket.sendmsg(queue.head())
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self._end()
             return
         self.heard = True  # it reads, if slowly
-        self.waiting -= sent
-        while queue and sent >= len(queue[0]):
-            sent -= len(queue.popleft())
-        if queue:
-            if sent:
-                queue[0] = memoryview(queue[0])[sent:]
+        queue.sent(sent)
+        if queue.size:
             return
         self._queue = None
         self._loop.remove_writer(self._socket)
@@ -348,11 +337,8 @@ class Connection:
             callback()
 
     def _drop_queue(self) -> None:
-        """Forgets what waits, but for the rest of a frame of which the peer has a part already."""
         if self._queue is not None:
-            head = self._queue[0]
-            self._queue = deque((head,) if isinstance(head, memoryview) else ())
-            self.waiting = sum(map(len, self._queue))
+            self._queue.drop()
 
     # Ending.
 
@@ -400,11 +386,10 @@ class Connection:
         self._state = _State.CLOSED
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         self._loop.remove_reader(self._socket)
         if self._queue is not None:
             self._loop.remove_writer(self._socket)
-            self._queue, self.waiting = None, 0
+            self._queue = None
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._socket.close()
         self._drained = None

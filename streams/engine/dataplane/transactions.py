@@ -89,7 +89,7 @@ class TaskProducer(TransactionalProducer):
         if bulk.states is not None:
             for (one, other), state in zip(before, bulk.states[:-1], strict=True):
                 self.produce(bulk.topic, other, one, partition, [(STATE, state)])
-            self.produce(bulk.topic, value, key, partition, [(STATE, bulk.states[-1])], told=arrived)
+            self.produce(bulk.topic, value, key, partition, [(STATE, bulk.states[-1])], on_delivery=arrived)
             return
         produce = self._producer.produce
         for one, other in before:
@@ -97,4 +97,4 @@ class TaskProducer(TransactionalProducer):
                 produce(name, other, one, partition)
             except (BufferError, KafkaException):
                 self.produce(bulk.topic, other, one, partition, None)
-        self.produce(bulk.topic, value, key, partition, None, told=arrived)
+        self.produce(bulk.topic, value, key, partition, None, on_delivery=arrived)

@@ -7,11 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Message
 
-from support.wait import PATIENCE_S
+from support.dead_letters import dead_letters
 from weir.infra.config import Config
-from weir.infra.kafka import client as kafka
 from weir.infra.runtime.status import ServiceStatus, read_all
 from weir.schemas.links import LinkCount
 from weir.schemas.times import from_rfc3339
@@ -81,12 +80,5 @@ class LinkStoreClient:
         return dict(status.detail) if status else {}
 
     def dead_letters(self) -> list[Message]:
-        """Every dead letter there is, committed or not being the same here: they are written without transactions."""
-        consumer = kafka.consumer(self._config)
-        try:
-            place = TopicPartition(self._config.topic("dead-letters"), 0)
-            first, end = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
-            consumer.assign([TopicPartition(place.topic, 0, first)])
-            return consumer.consume(end - first, timeout=PATIENCE_S) if end > first else []
-        finally:
-            consumer.close()
+        """Returns every dead letter of the sink's."""
+        return dead_letters(self._config)

@@ -11,9 +11,9 @@ from typing import Any
 import datasketches
 import msgspec
 import psycopg
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Message
 
-from support.wait import PATIENCE_S
+from support.dead_letters import dead_letters
 from weir.consumers.analytics.tenants import Tenant, add_tenants
 from weir.infra import postgres
 from weir.infra.config import Config
@@ -149,14 +149,8 @@ class AnalyticsStoreClient:
         return bool(self.ask(query, self.sessions()))
 
     def dead_letters(self) -> list[Message]:
-        consumer = kafka.consumer(self._config)
-        try:
-            place = TopicPartition(self._config.topic("dead-letters"), 0)
-            first, end = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
-            consumer.assign([TopicPartition(place.topic, 0, first)])
-            return consumer.consume(end - first, timeout=PATIENCE_S) if end > first else []
-        finally:
-            consumer.close()
+        """Returns every dead letter of the sink's."""
+        return dead_letters(self._config)
 
 
 def expected_row(value: bytes) -> tuple[int, int, int, str | None]:

@@ -20,7 +20,7 @@ from weir.infra.config import Config
 from weir.schemas.aggregates import expansion
 from weir.schemas.errors import PoisonError
 from weir.schemas.metrics import RANKS, STATE_HEADER, MetricAggregate, MetricCell, MetricState, state_of
-from weir.streams.engine.core.records import STATE_HEADER as ENGINES
+from weir.streams.engine.core.records import STATE as ENGINES
 from weir.streams.jobs import metrics
 from weir.streams.testing import FakeRecord, Harness
 

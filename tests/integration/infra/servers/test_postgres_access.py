@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,8 +157,9 @@ def test_the_password_is_nowhere_but_in_its_file(environ: dict[str, str], config
         family = psutil.Process(up.process.pid).children(recursive=True)
         assert len(family) > 2
         for process in family:
-            assert password not in " ".join(process.cmdline()), process
-            assert password not in repr(process.environ()), process
+            with suppress(psutil.NoSuchProcess):  # Postgres ends some of its own at any time
+                assert password not in " ".join(process.cmdline()), process
+                assert password not in repr(process.environ()), process
         assert up.interrupt() == 0
     for done in said:
         assert done.returncode == 0, done.stderr

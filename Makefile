@@ -19,10 +19,10 @@ NEEDS_PYTHON := [ -n "$(PYTHON)" ] || { \
 run: runtime
 	$(BIN)/weir demo
 
-# Two at a time: most tests wait for something most of the time. A file's tests stay together and in order; those that
-# take long come first, so that neither of the two waits for the other at the end.
+# Three at a time: most tests wait for something most of the time. A file's tests stay together and in order; those that
+# take long come first, so that none of the three waits for the others at the end.
 test: setup lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" --durations=40
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long" --durations=40
 
 # What `make test` leaves out, for it takes long: the benchmarks themselves, run small, and more of the same faults.
 test-long: setup

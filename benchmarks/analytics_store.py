@@ -35,7 +35,7 @@ from confluent_kafka import Message
 from weir.consumers.analytics.tables import prepare_months, tenant_tables
 from weir.consumers.analytics.tenants import Tenant, add_tenants
 from weir.consumers.sinks.batch import Batcher
-from weir.consumers.sinks.tables import Table
+from weir.consumers.sinks.table import Table
 from weir.infra import postgres
 from weir.infra.config import Config, load
 from weir.infra.kafka import client as kafka

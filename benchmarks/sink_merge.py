@@ -21,7 +21,7 @@ from weir.consumers.links.tables import LINK_COUNTS_TABLE as TABLE
 from weir.consumers.links.tables import moment
 from weir.consumers.sinks.batch import Batch, TableRows
 from weir.consumers.sinks.store import SinkStore
-from weir.consumers.sinks.tables import Row
+from weir.consumers.sinks.table import Row
 from weir.infra import postgres
 from weir.infra.config import Config, load
 

@@ -11,7 +11,7 @@ from weir.schemas.topic import Topic
 from weir.schemas.topics import LINK_COUNTS, LINK_WINDOWS, METRIC_AGGREGATES, MONITORING_SERIES, MONITORING_TOTALS
 
 if TYPE_CHECKING:
-    from weir.consumers.sinks.tables import Table
+    from weir.consumers.sinks.table import Table
 
 TablesFactory = Callable[[Config], "Sequence[Table]"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from weir.app import App
-    from weir.consumers.sinks.tables import Conflict, Reference, Rollup, Table
+    from weir.consumers.sinks.table import Conflict, Reference, Rollup, Table
     from weir.infra.config import Config
     from weir.schemas.topic import Topic
     from weir.streams.api import (
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 #: Where each name is. A name is imported when it is first used, so that `weir --help` loads no engine.
 _PLACES = {
     "App": "weir.app",
-    "Conflict": "weir.consumers.sinks.tables",
-    "Reference": "weir.consumers.sinks.tables",
-    "Rollup": "weir.consumers.sinks.tables",
-    "Table": "weir.consumers.sinks.tables",
+    "Conflict": "weir.consumers.sinks.table",
+    "Reference": "weir.consumers.sinks.table",
+    "Rollup": "weir.consumers.sinks.table",
+    "Table": "weir.consumers.sinks.table",
     "Config": "weir.infra.config",
     "Topic": "weir.schemas.topic",
 }

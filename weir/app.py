@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from weir.consumers.sinks.tables import Table
+from weir.consumers.sinks.table import Table
 from weir.infra.config import Config
 from weir.schemas.topic import Topic
 from weir.streams.engine.core.job import Job

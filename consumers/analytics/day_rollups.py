@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 
-from weir.consumers.sinks.tables import Key, Rollup, Row
+from weir.consumers.sinks.table import Key, Rollup, Row
 from weir.schemas.aggregates import library
 
 _DAY_MS = 86_400_000

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weir.consumers.analytics.timestamps import moments
-from weir.consumers.sinks.tables import Row
+from weir.consumers.sinks.table import Row
 from weir.schemas.codec import BAD_INPUT
 from weir.schemas.fields import check_id
 from weir.schemas.tenants import (

@@ -12,7 +12,7 @@ import psycopg
 from weir.consumers.analytics.day_rollups import TENANT_DAILY, TENANT_DAILY_VERSIONS
 from weir.consumers.analytics.plain_rows import PlainEvents
 from weir.consumers.sinks.partitions import coming, ensure_months, month_of
-from weir.consumers.sinks.tables import Conflict, Reference, Row, Table
+from weir.consumers.sinks.table import Conflict, Reference, Row, Table
 from weir.infra.config import Config
 from weir.infra.runtime.clock import wall_clock
 from weir.schemas.dead_letters import Reason

@@ -1,1 +1,3 @@
-"""Broadcast to subscribers."""
+"""Broadcast to subscribers: reads the topic, catches up who is behind, fans out. What a slow one has still to get waits
+in `infra.websocket.send_queue`.
+"""

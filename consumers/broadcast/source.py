@@ -14,8 +14,7 @@ from weir.consumers.broadcast.replay_buffer import Entry, ReplayBuffer, Subscrip
 from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.errors import KafkaUnavailableError, OffsetLostError, RetryableError
-from weir.infra.kafka import partitions
-from weir.infra.kafka.partitions import PartitionOffsets, PartitionReader
+from weir.infra.kafka.partition_reader import OffsetRange, PartitionOffsets, PartitionReader
 from weir.infra.runtime.threads import ReadingThread
 from weir.schemas.broadcast import BINARY, FRAME_HEADER
 from weir.schemas.topic import PartitionId
@@ -36,7 +35,7 @@ _CHUNK = 2 << 20
 
 _log = log.get_logger("broadcaster")
 
-Edges = dict[int, partitions.OffsetRange]
+Edges = dict[int, OffsetRange]
 
 
 @dataclass

@@ -17,7 +17,7 @@ from weir.consumers.feed.assembler import At, WindowAssembler
 from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
-from weir.infra.kafka.partitions import PartitionOffsets, PartitionReader
+from weir.infra.kafka.partition_reader import PartitionOffsets, PartitionReader
 from weir.schemas.errors import PoisonError
 from weir.schemas.topic import PartitionId
 from weir.schemas.topics import LINK_COUNTS, LINK_WINDOWS

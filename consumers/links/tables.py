@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from functools import lru_cache
 
-from weir.consumers.sinks.tables import Row, Table
+from weir.consumers.sinks.table import Row, Table
 from weir.infra.config import Config
 from weir.schemas.links import LinkCount
 from weir.schemas.topics import LINK_COUNTS, LINK_WINDOWS

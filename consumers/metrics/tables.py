@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weir.consumers.links.tables import moment
-from weir.consumers.sinks.tables import Row, Table
+from weir.consumers.sinks.table import Row, Table
 from weir.infra.config import Config
 from weir.schemas.metrics import MetricAggregate
 from weir.schemas.topics import METRIC_AGGREGATES

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 from confluent_kafka import Message
 
-from weir.consumers.sinks.tables import Key, Row, Table
+from weir.consumers.sinks.table import Key, Row, Table
 from weir.schemas.codec import Decoder
 from weir.schemas.dead_letters import Origin
 from weir.schemas.errors import PoisonError

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import psycopg
 from psycopg import sql
 
-from weir.consumers.sinks.tables import Table
+from weir.consumers.sinks.table import Table
 from weir.infra import postgres
 from weir.infra.config import Config
 from weir.schemas.topic import Topic

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from weir.consumers.sinks import sql as sink_sql
-from weir.consumers.sinks.tables import Conflict, Key, Rollup
+from weir.consumers.sinks.table import Conflict, Key, Rollup
 from weir.infra import postgres
 from weir.infra.errors import PostgresUnavailableError
 

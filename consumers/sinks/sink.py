@@ -17,7 +17,7 @@ from weir.consumers.sinks.dead_letter_producer import DeadLetterProducer
 from weir.consumers.sinks.row_bisector import RowBisector
 from weir.consumers.sinks.source import Source
 from weir.consumers.sinks.store import SinkStore
-from weir.consumers.sinks.tables import Table
+from weir.consumers.sinks.table import Table
 from weir.consumers.sinks.writer import Writer
 from weir.infra import log, postgres
 from weir.infra.config import Config

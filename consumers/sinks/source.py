@@ -10,7 +10,7 @@ from confluent_kafka import Message
 from weir.consumers.sinks.batch import Place
 from weir.infra.config import Config
 from weir.infra.errors import OffsetLostError
-from weir.infra.kafka.partitions import FIRST, PartitionOffsets, PartitionReader, partitions_of
+from weir.infra.kafka.partition_reader import FIRST, PartitionOffsets, PartitionReader, partitions_of
 
 #: How long a run of records is filled after its first, in seconds: a flush of the engine's comes as a burst.
 _FILL = 0.02

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
-from weir.consumers.sinks.tables import Conflict, Reference, Rollup, Table
+from weir.consumers.sinks.table import Conflict, Reference, Rollup, Table
 
 
 def names(columns: Mapping[str, str] | Sequence[str]) -> sql.Composed:

@@ -12,7 +12,7 @@ from weir.consumers.sinks import sql as sink_sql
 from weir.consumers.sinks.batch import Batch, Place, RefusedRow, TableRows, refusal
 from weir.consumers.sinks.rollups import roll_up
 from weir.consumers.sinks.row_bisector import RowBisector
-from weir.consumers.sinks.tables import Conflict, Rollup, Table
+from weir.consumers.sinks.table import Conflict, Rollup, Table
 from weir.infra import postgres
 from weir.infra.config import Config
 from weir.infra.errors import PoisonError, RetryableError

@@ -13,7 +13,7 @@ from confluent_kafka import Message
 from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.errors import OffsetLostError, RetryableError
-from weir.infra.kafka.partitions import (
+from weir.infra.kafka.partition_reader import (
     FIRST,
     STABLE_END,
     PartitionOffsets,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from weir.infra.config.sections.analytics import AnalyticsConfig, ArchiveConfig
+from weir.infra.config.sections.analytics import AnalyticsConfig
+from weir.infra.config.sections.archive import ArchiveConfig
 from weir.infra.config.sections.broadcast import BroadcastConfig
 from weir.infra.config.sections.databases import PostgresConfig, RedisConfig
 from weir.infra.config.sections.feed import FeedConfig

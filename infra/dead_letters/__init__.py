@@ -1,1 +1,1 @@
-"""Dead letters: their format, and selecting, showing and replaying them."""
+"""Dead letters read back: selecting, showing and replaying them. `schemas.dead_letters` has their format."""

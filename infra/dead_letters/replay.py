@@ -11,7 +11,7 @@ import msgspec
 from weir.infra.config import Config
 from weir.infra.dead_letters.letters import CannotReplayError, Letter, Sending, parse_position, to_letter
 from weir.infra.errors import FencedError, InDoubtError, KafkaUnavailableError
-from weir.infra.kafka.reader import TopicReader
+from weir.infra.kafka.topic_reader import TopicReader
 from weir.infra.kafka.transactional import TransactionalProducer
 from weir.schemas.dead_letters import REPLAYED_FROM, Replay
 from weir.schemas.errors import WeirError

@@ -9,8 +9,8 @@ from confluent_kafka import TopicPartition
 
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
-from weir.infra.kafka.partitions import OffsetRange, PartitionOffsets, since
-from weir.infra.kafka.reader import PATIENCE_S
+from weir.infra.kafka.partition_reader import OffsetRange, PartitionOffsets, since
+from weir.infra.kafka.topic_reader import PATIENCE_S
 from weir.schemas.errors import WeirError
 from weir.schemas.topic import Topic
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from weir.infra.config import Config
-from weir.infra.kafka.partitions import PartitionReader
+from weir.infra.kafka.partition_reader import PartitionReader
 from weir.schemas.topic import PartitionId
 
 #: Of more offsets than this before the end, nobody looks which are records: most of them must be.

@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
-from weir.infra.kafka.partitions import END, FIRST, STABLE_END, PartitionOffsets
+from weir.infra.kafka.partition_reader import END, FIRST, STABLE_END, PartitionOffsets
 from weir.infra.kafka.unread import Unread
 from weir.infra.progress.position import topic_number
 from weir.schemas.topic import PartitionId

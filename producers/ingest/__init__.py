@@ -1,1 +1,3 @@
-"""Events in over HTTP and WebSocket."""
+"""Events in over HTTP and WebSocket: `routes` takes a request, `body` splits it into events, `validation` checks each,
+`writer` sends it to Kafka.
+"""

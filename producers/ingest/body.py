@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from weir.producers.ingest.errors import fault
+from weir.producers.ingest.json_errors import fault
 from weir.schemas.codec import BAD_INPUT, poison
 from weir.schemas.errors import WeirError
 

@@ -11,8 +11,8 @@ import msgspec
 
 from weir.infra.config.settings import duration_text
 from weir.producers.ingest.body import MAX_ELEMENT, Raws
-from weir.producers.ingest.errors import field_and_fault
 from weir.producers.ingest.intake import Intake
+from weir.producers.ingest.json_errors import field_and_fault
 from weir.producers.ingest.results import ACCEPTED, DUPLICATE, REFUSED, UNKNOWN, Finding, field_and_reason, shortened
 from weir.schemas.codec import BAD_INPUT, Decoder
 from weir.schemas.dead_letters import Reason

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _place(text: str) -> str:
-    from weir.infra.config.sections.analytics import archive_url
+    from weir.infra.config.sections.archive import archive_url
 
     try:
         return archive_url(text)

@@ -156,7 +156,7 @@ def _ready() -> Config:
     """The configuration, with the topics there."""
     from weir.infra.config import load
     from weir.infra.kafka.client import ensure_topics
-    from weir.infra.kafka.reader import PATIENCE_S
+    from weir.infra.kafka.topic_reader import PATIENCE_S
     from weir.schemas.topics import TOPICS
 
     config = load(os.environ)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from weir.consumers.sinks.tables import Table
+    from weir.consumers.sinks.table import Table
     from weir.infra.config import Config
     from weir.streams.engine.admin.reset import Reset
     from weir.streams.engine.core.job import Job

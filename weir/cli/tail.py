@@ -34,7 +34,7 @@ def tail(
 
     from weir.infra.config import load
     from weir.infra.kafka.client import ensure_topics
-    from weir.infra.kafka.reader import PATIENCE_S, TopicReader
+    from weir.infra.kafka.topic_reader import PATIENCE_S, TopicReader
     from weir.schemas.topics import by_name
 
     config = load(os.environ)

@@ -42,7 +42,7 @@ def trim(
     """
     from weir.infra.config import load
     from weir.infra.kafka.client import ensure_topics
-    from weir.infra.kafka.reader import PATIENCE_S
+    from weir.infra.kafka.topic_reader import PATIENCE_S
     from weir.infra.kafka.trim import Trimmer, check_policy, held, lowered
     from weir.schemas.errors import WeirError
     from weir.schemas.topics import TOPICS, by_name

@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_END
 from weir.demo.live_table import LiveTable, Snapshot
 from weir.infra import log
 from weir.infra.config import Config
-from weir.infra.kafka.reader import TopicReader
+from weir.infra.kafka.topic_reader import TopicReader
 from weir.schemas.links import LinkCount
 from weir.schemas.topic import Topic
 from weir.schemas.topics import LINK_COUNTS, LINK_WINDOWS

@@ -1,1 +1,3 @@
-"""Services that weir runs, `weir up` which starts them, and an overview of their state."""
+"""The services that weir runs, one module each; their list (`registry`), `weir up` which starts them (`up`), and an
+overview of their state.
+"""

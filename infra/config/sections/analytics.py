@@ -1,22 +1,10 @@
-"""Settings of the tenants' analytics, and of the archive of their events."""
+"""Settings of the tenants' analytics."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from weir.infra.config.settings import Section, duration, setting, whole
-
-
-def archive_url(text: str) -> str:
-    """A place for the archive, without a slash at its end. Raises ValueError.
-
-    >>> archive_url("s3://bucket/weir/"), archive_url("file:///var/archive")
-    ('s3://bucket/weir', 'file:///var/archive')
-    """
-    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#@]*)?|file:///[^?#]+", text) or "//" in text[len("file://") :]:
-        raise ValueError("must be s3://bucket/prefix or file:///path")
-    return text.rstrip("/")
+from weir.infra.config.settings import Section, duration, whole
 
 
 @dataclass(frozen=True)
@@ -29,12 +17,3 @@ class AnalyticsConfig(Section):
     )  # fmt: skip
     max_skew: int = duration("WEIR_ANALYTICS_MAX_SKEW", "1h", "how far ahead of the clock a tenant's event may be")
     max_age: int = duration("WEIR_ANALYTICS_MAX_AGE", "3650d", "how far behind the clock a tenant's event may be")
-
-
-@dataclass(frozen=True)
-class ArchiveConfig(Section):
-    """`url` is None where there is no archive."""
-
-    url: str | None = setting(
-        "WEIR_ARCHIVE", None, archive_url, "where `weir archive` puts old events: s3://bucket/prefix or file:///path"
-    )

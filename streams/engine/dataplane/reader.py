@@ -8,15 +8,15 @@ from typing import Any, NamedTuple, cast
 
 from weir.infra.config import Config
 from weir.infra.errors import OffsetLostError, RetryableError, StoppedError, TopicMissingError
-from weir.infra.kafka.partitions import PartitionReader
+from weir.infra.kafka.partition_reader import PartitionReader
 from weir.infra.log import get_logger
 from weir.streams.engine.core.errors import SourceOffsetLostError
 from weir.streams.engine.core.job import Job
 from weir.streams.engine.core.records import Idle, Record
 from weir.streams.engine.dataplane.task import Task
 from weir.streams.engine.dataplane.view_reader import ViewReader
-from weir.streams.engine.progress.offsets import ASK_S, Group
-from weir.streams.engine.progress.waits import Blocked, Waits
+from weir.streams.engine.progress.offsets import Group
+from weir.streams.engine.progress.waits import ASK_S, QUIET_S, Blocked, Waits
 
 log = get_logger(__name__)
 
@@ -28,8 +28,6 @@ SLICE = 10_000
 WAIT_S = 0.05
 #: How often an idle partition's end is asked for.
 IDLE_S = 1.0
-#: After so many seconds without a record or an answer Kafka is asked whether it is there.
-QUIET_S = 2.0
 
 
 class Slice(NamedTuple):

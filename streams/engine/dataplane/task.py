@@ -38,7 +38,7 @@ T = TypeVar("T")
 COMMIT_S = 20.0
 #: A partition in which nothing came for so long (s) has its committed offset moved past control records. A partition
 #: with an event a second never pays for that, and an idle one once.
-QUIET_S = 2.0
+SETTLED_S = 2.0
 #: How often (s) the log reports keys that were dropped because the table was full.
 REPORT_S = 60.0
 
@@ -297,7 +297,7 @@ class Task:
         the committed offset and the end. Such a transaction writes no record, so it leaves no marker that would have to
         be passed in turn.
         """
-        quiet = time.monotonic() - self.last_event >= QUIET_S
+        quiet = time.monotonic() - self.last_event >= SETTLED_S
         if self._saved is None or self._unflushed or not quiet or self.position <= self._saved[0]:
             return None
         return FlushBatch((), self._saved[1])

@@ -11,19 +11,17 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from weir.infra.config import Config
 from weir.infra.errors import OffsetLostError, StoppedError
 from weir.infra.kafka.client import consumer
-from weir.infra.kafka.partitions import PartitionReader, edges
+from weir.infra.kafka.partition_reader import PartitionReader, edges
 from weir.infra.log import get_logger
 from weir.schemas.topic import PartitionId
 from weir.streams.engine.core.job import CompactedView, View
 from weir.streams.engine.core.records import COMPACTED
-from weir.streams.engine.progress.offsets import ASK_S, Group, answer
-from weir.streams.engine.progress.waits import Blocked, Waits
+from weir.streams.engine.progress.offsets import Group, answer
+from weir.streams.engine.progress.waits import ASK_S, QUIET_S, Blocked, Waits
 
 #: How long a transaction that is open has to end before a slice is processed without it, in seconds. A commit is
 #: acknowledged before its markers are written (KIP-98), and only they make its records readable.
 ENDING_S = 1.0
-#: After so many seconds without a record or an end Kafka is asked whether it is there.
-QUIET_S = 2.0
 
 log = get_logger(__name__)
 

@@ -1,1 +1,1 @@
-"""How far a job is: its committed offsets, its topics' layout, its lag and its ledger."""
+"""How far a job is: its committed offsets, its topics' layout, its lag, its ledger, and its waits."""

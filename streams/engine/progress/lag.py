@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from weir.infra.config import Config
-from weir.infra.kafka.partitions import END, FIRST, Bound, PartitionOffsets
+from weir.infra.kafka.partition_reader import END, FIRST, Bound, PartitionOffsets
 from weir.infra.kafka.unread import FEW, Unread
 from weir.infra.runtime.single_flight import SingleFlight
 from weir.infra.runtime.threads import in_daemon

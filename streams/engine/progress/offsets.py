@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicParti
 from weir.infra.config import Config
 from weir.infra.errors import KafkaUnavailableError, RetryableError, StoppedError
 from weir.infra.kafka.client import Described, admin, committed, consumer, translate
-from weir.infra.kafka.partitions import OffsetRange, PartitionOffsets, PartitionReader, edges
+from weir.infra.kafka.partition_reader import OffsetRange, PartitionOffsets, PartitionReader, edges
 from weir.infra.kafka.topic_settings import settings
 from weir.streams.engine.core.offset_metadata import Committed, read_committed
 from weir.streams.engine.core.records import Record
@@ -22,8 +22,6 @@ T = TypeVar("T")
 
 #: How long an answer is waited for.
 TIMEOUT_S = 15.0
-#: The same where it is asked again and again: so long after its last answer, Kafka counts as away.
-ASK_S = 3.0
 #: The same of an offset that a transaction may still be committing.
 SETTLE_S = 5.0
 #: How long the next record is waited for, where no open transaction keeps it back.

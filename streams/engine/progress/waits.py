@@ -12,6 +12,9 @@ from weir.streams.engine.core.errors import EngineError
 
 log = get_logger(__name__)
 
+#: Seconds without records after which Kafka is asked whether it is there: a consumer whose broker has gone just hears
+#: nothing. And how long Kafka has for that answer.
+QUIET_S, ASK_S = 2.0, 3.0
 #: How long a topic may be missing, in seconds: one that was deleted does not come back by itself, and a worker that
 #: starts anew makes it.
 MISSING_S = 30.0

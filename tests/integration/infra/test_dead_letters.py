@@ -10,8 +10,8 @@ from weir.infra.dead_letters.letters import CannotReplayError, Sending
 from weir.infra.dead_letters.replay import Replayer, replays
 from weir.infra.kafka import client as kafka
 from weir.infra.kafka.lines import Outgoing
-from weir.infra.kafka.reader import TopicReader
 from weir.infra.kafka.record_view import RecordView
+from weir.infra.kafka.topic_reader import TopicReader
 from weir.schemas.dead_letters import REPLAYED_FROM, Origin, Reason, to_headers
 from weir.schemas.errors import WeirError
 from weir.schemas.topic import MAX_DEAD_LETTER, Topic

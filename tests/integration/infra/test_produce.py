@@ -8,7 +8,7 @@ import pytest
 
 from support.command import started, weir
 from weir.infra.config import Config
-from weir.infra.kafka.reader import TopicReader
+from weir.infra.kafka.topic_reader import TopicReader
 from weir.schemas import examples
 from weir.schemas.topic import Topic
 from weir.schemas.topics import COMMUNICATIONS, RELATIONS

@@ -14,7 +14,7 @@ from support.wait import until
 from support.workers import Results, workers
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
-from weir.infra.kafka.reader import TopicReader
+from weir.infra.kafka.topic_reader import TopicReader
 from weir.infra.kafka.trim import Trimmer
 from weir.infra.postgres import migrate
 from weir.schemas.topic import Topic

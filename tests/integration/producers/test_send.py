@@ -11,7 +11,7 @@ from support.command import Running, started, weir
 from support.processes import COMMAND
 from weir.infra import config as configuration
 from weir.infra.config import Config
-from weir.infra.kafka.reader import TopicReader
+from weir.infra.kafka.topic_reader import TopicReader
 from weir.infra.runtime.status import read_all
 from weir.schemas.broadcast import partition_of
 from weir.schemas.topics import BROADCAST

@@ -15,7 +15,7 @@ from support.engine.messages import message
 from weir.consumers.links.tables import LINK_COUNTS_TABLE, LINK_TABLES, LINK_WINDOWS_TABLE
 from weir.consumers.sinks.batch import Batch, Batcher
 from weir.consumers.sinks.source import within
-from weir.consumers.sinks.tables import Table
+from weir.consumers.sinks.table import Table
 from weir.schemas import examples
 from weir.schemas.dead_letters import Reason
 from weir.schemas.links import LinkCount

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from weir.producers.ingest import body as ingest_body
 from weir.producers.ingest.body import BodyError, events_in
-from weir.producers.ingest.errors import fault, field_and_fault, field_at
+from weir.producers.ingest.json_errors import fault, field_and_fault, field_at
 from weir.schemas.dead_letters import Reason
 from weir.schemas.errors import PoisonError
 

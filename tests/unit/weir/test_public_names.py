@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import weir
-from weir.consumers.sinks.tables import Table
+from weir.consumers.sinks.table import Table
 from weir.infra.config import Config
 from weir.schemas.topic import Topic
 from weir.streams import api

@@ -23,7 +23,7 @@ from weir.consumers.links.tables import LINK_COUNTS_TABLE
 from weir.consumers.sinks.batch import Batch, Batcher, TableRows
 from weir.consumers.sinks.partitions import coming, ensure_months, month_of, months, partition
 from weir.consumers.sinks.store import SinkStore
-from weir.consumers.sinks.tables import Conflict
+from weir.consumers.sinks.table import Conflict
 from weir.infra import postgres
 from weir.infra.config import Config
 from weir.infra.errors import PostgresUnavailableError

@@ -19,7 +19,7 @@ from weir.infra.config import Config
 from weir.infra.errors import StoppedError
 from weir.infra.kafka import client as kafka
 from weir.infra.kafka.client import ensure_topics
-from weir.infra.kafka.partitions import edges
+from weir.infra.kafka.partition_reader import edges
 from weir.infra.runtime.status import ServiceStatus, read_all
 from weir.schemas.topics import COMMUNICATIONS, LINK_COUNTS, RELATIONS
 from weir.streams.engine.core.records import Record

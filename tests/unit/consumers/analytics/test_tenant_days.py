@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.consumers.analytics.day_rollups import TENANT_DAILY, TENANT_DAILY_VERSIONS
-from weir.consumers.sinks.tables import Key, Rollup, Row
+from weir.consumers.sinks.table import Key, Rollup, Row
 
 NOON = 1_769_860_800_000
 DAY = 86_400_000

@@ -16,7 +16,7 @@ from weir.consumers.analytics.day_rollups import TENANT_DAILY
 from weir.consumers.analytics.plain_rows import PlainEvents
 from weir.consumers.analytics.tables import encoded, event_row, tenant_tables
 from weir.consumers.sinks.batch import Batch, Batcher
-from weir.consumers.sinks.tables import Conflict, Rollup, Table
+from weir.consumers.sinks.table import Conflict, Rollup, Table
 from weir.schemas import examples
 from weir.schemas.dead_letters import Reason
 from weir.schemas.errors import PoisonError

@@ -13,7 +13,7 @@ from weir.consumers.archive.months import cutoff, start
 from weir.consumers.archive.sql import answer
 from weir.consumers.sinks.partitions import bounds, end_of, following, month_between
 from weir.infra.config import load
-from weir.infra.config.sections.analytics import archive_url
+from weir.infra.config.sections.archive import archive_url
 from weir.infra.errors import ConfigError
 from weir.schemas.errors import WeirError
 

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, Message
 
 from weir.infra import config as configuration
 from weir.infra.errors import KafkaUnavailableError, OffsetLostError, RetryableError, WeirError
-from weir.infra.kafka.partitions import PartitionReader
+from weir.infra.kafka.partition_reader import PartitionReader
 from weir.schemas.topic import PartitionId
 
 CONFIG = configuration.load({"WEIR_TOPIC_PREFIX": "x-"})

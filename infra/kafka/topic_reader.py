@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, Message
 from weir.infra.config import Config
 from weir.infra.errors import KafkaUnavailableError, RetryableError
 from weir.infra.kafka.errors import no_answer, translate
-from weir.infra.kafka.partitions import STABLE_END, PartitionOffsets, PartitionReader, partitions_of
+from weir.infra.kafka.partition_reader import STABLE_END, PartitionOffsets, PartitionReader, partitions_of
 from weir.infra.kafka.record_view import RecordView
 from weir.schemas.errors import WeirError
 from weir.schemas.topic import PartitionId, Topic

@@ -16,14 +16,15 @@ from weir.consumers.api.table_proxy import TableProxy
 from weir.consumers.archive.reader import ArchiveReader
 from weir.consumers.links.progress import link_progress
 from weir.consumers.links.routes import LinksApi, json_response, unavailable
-from weir.infra import log, postgres
+from weir.infra import postgres
 from weir.infra.config import Config
 from weir.infra.errors import PostgresUnavailableError
-from weir.infra.http import HttpLimits, HttpServer
+from weir.infra.http import HttpLimits
+from weir.infra.http.endpoint import HttpEndpoint
 from weir.infra.kafka.table_info import TableInfo
 from weir.infra.progress.chain import Chain
 from weir.infra.redis import RedisStore
-from weir.infra.runtime.status import StatusFile
+from weir.infra.runtime.service import BackgroundWork, ServiceLifecycle
 
 #: Seconds that a request waits for a connection to Postgres.
 _PATIENCE = 2.0
@@ -31,8 +32,6 @@ _PATIENCE = 2.0
 _SHUTDOWN = 2.0
 #: Seconds that connections to Postgres have to end.
 _CLOSES = 1.0
-
-_log = log.get_logger(__name__)
 
 
 class Api:
@@ -63,29 +62,24 @@ class Api:
 
     async def run(self) -> None:
         """Serves until cancelled. Raises PortTakenError."""
-        app, limits = web.Application(), HttpLimits.of(self._config.http)
-        app.router.add_routes(LinksApi(self._connection, lag=self._progress.lag).routes())
-        app.router.add_routes(AnalyticsApi(self._analytics, limits=limits).routes())
-        app.router.add_routes(self._tables.routes())
-        app.router.add_get("/health", self._health)
-        server = HttpServer(app, limits, shutdown=_SHUTDOWN)
-        host, port = self._config.host, self._config.api.port
-        address = f"http://{host}:{port}"
-        status = StatusFile(self._config, "api", address)
+        port, limits = self._config.api.port, HttpLimits.of(self._config.http)
+        lifecycle = ServiceLifecycle(self._config, "api", address=f"http://{self._config.host}:{port}")
+        routes = [
+            *LinksApi(self._connection, lag=self._progress.lag).routes(),
+            *AnalyticsApi(self._analytics, limits=limits).routes(),
+            *self._tables.routes(),
+            web.get("/health", self._health),
+        ]
+        endpoint = HttpEndpoint(self._config, port, "WEIR_API_PORT", routes, lifecycle, shutdown=_SHUTDOWN)
         await self._pool.open()
         await self._analytics.open()
-        try:
-            await server.start(host, port, "WEIR_API_PORT")
-            status.set("running")
-            _log.info("api.running", address=address)
-            await self._progress.work()
-        finally:
-            await server.stop()
-            await self._tables.close()
-            await self._analytics.close()
-            await self._pool.close(timeout=_CLOSES)
-            self._archive.close()
-            status.remove()
+        await lifecycle.run(endpoint, BackgroundWork(self._progress.work, self._let_go))
+
+    async def _let_go(self) -> None:
+        await self._tables.close()
+        await self._analytics.close()
+        await self._pool.close(timeout=_CLOSES)
+        self._archive.close()
 
     async def _health(self, _: web.Request) -> web.Response:
         try:

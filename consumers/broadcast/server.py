@@ -20,10 +20,11 @@ from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.errors import RetryableError
 from weir.infra.kafka import client as kafka
+from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Refusal, Route
 from weir.infra.websocket.frames import MAX_REASON
-from weir.infra.websocket.service import serve
+from weir.infra.websocket.service import WebSocketEndpoint
 from weir.schemas.broadcast import Hello, format_position
 from weir.schemas.topics import BROADCAST
 
@@ -41,7 +42,7 @@ _TRY_AGAIN = 1013
 _log = log.get_logger("broadcaster")
 
 
-class Broadcaster:
+class Broadcaster(Part):
     """Hands messages out on any number of servers' routes. Until `open` is done subscribers get 503."""
 
     def __init__(self, config: Config) -> None:
@@ -274,13 +275,14 @@ class Subscriber:
 
 
 async def run(config: Config, name: str | None = None) -> None:
-    """`weir run broadcaster`, at WEIR_HOST and WEIR_BROADCASTER_PORT, until cancelled:
-    `weir.infra.websocket.service.serve`.
+    """`weir run broadcaster`, at WEIR_HOST and WEIR_BROADCASTER_PORT, until cancelled.
 
     Every subscriber is closed with its position.
     """
     broadcaster, port = Broadcaster(config), config.broadcast.broadcaster_port
-    await serve(
-        config, "broadcaster", {port: broadcaster.routes()}, [broadcaster], broadcaster.facts,
-        port=port, name=name, close_reason=broadcaster.close_reason,
+    lifecycle = ServiceLifecycle(
+        config, "broadcaster", facts=broadcaster.facts,
+        name=name or f"broadcaster-{port}", address=f"ws://{config.host}:{port}",
     )  # fmt: skip
+    endpoint = WebSocketEndpoint(config, {port: broadcaster.routes()}, lifecycle, broadcaster.close_reason)
+    await lifecycle.run(broadcaster, endpoint)

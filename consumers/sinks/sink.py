@@ -6,6 +6,7 @@ stores them. So whatever fails, the sink lets everything go, waits, and opens ag
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterable
@@ -21,10 +22,11 @@ from weir.consumers.sinks.table import Table
 from weir.consumers.sinks.writer import Writer
 from weir.infra import log, postgres
 from weir.infra.config import Config
-from weir.infra.errors import DataRefusedError, RetryableError, WeirError
+from weir.infra.errors import DataRefusedError, RetryableError
 from weir.infra.kafka import client as kafka
 from weir.infra.runtime.backoff import Backoff
-from weir.infra.runtime.status import StatusFile
+from weir.infra.runtime.service import Facts, Part
+from weir.infra.runtime.threads import in_daemon
 from weir.schemas.topics import DEAD_LETTERS
 
 _POLL = 0.5
@@ -35,6 +37,8 @@ _QUIET = 2.0
 #: So many records, and about so many bytes of them, are made into rows at a time: few enough that they stay in the
 #: processor's cache meanwhile.
 _RUN, _RUN_BYTES = 1_000, 1 << 20
+#: Seconds that it has to end in order.
+_GRACE_S = 3.0
 #: Bytes of records in one transaction, about: memory holds three of them at most.
 _BYTES = 32 << 20
 #: Records per transaction where Postgres has refused a row in a batch: what is tried again for each bad row is no more.
@@ -43,7 +47,7 @@ _SIFTED = 1_000
 _log = log.get_logger(__name__)
 
 
-class Sink:
+class Sink(Part):
     """The sink `name`: reads the topics of `tables` and stores them. Any number may run: one works, the others wait."""
 
     def __init__(self, config: Config, name: str, tables: Iterable[Table]) -> None:
@@ -52,35 +56,55 @@ class Sink:
         self._tables = {config.topic(table.topic.name): table for table in tables}
         self._batcher = Batcher(name, self._tables)
         self._most = max(table.batch for table in self._tables.values())
-        self._status = StatusFile(config, name)
         self._backoff = Backoff(first=0.2, cap=5.0)
-        self._facts = {"records": 0, "refused": 0}
-        self._said = 0.0
+        self._rows = {"records": 0, "refused": 0}
+        self._waits: dict[str, str | int | float] = {}
+        self._state = "starting"
+        self._stop = threading.Event()
+        self._thread: asyncio.Future[None] | None = None
 
-    def run(self, stop: threading.Event) -> None:
-        """Works until `stop` is set; where Kafka or Postgres is away, waits and catches up. Blocks.
+    async def work(self) -> None:
+        """Reads and stores in a thread of its own; where Kafka or Postgres is away, waits and catches up.
 
         Raises OffsetLostError where records were deleted before they were stored, and WeirError for what waiting
         does not help.
         """
-        self._status.set("starting")
-        try:
-            while not stop.is_set():
-                try:
-                    self._serve(stop)
-                except RetryableError as e:
-                    self._wait(e, stop)
-        except WeirError as e:
-            self._status.set("failed", error=str(e))
-            raise
-        self._status.remove()
+        self._thread = asyncio.ensure_future(in_daemon(self._run))
+        await asyncio.shield(self._thread)
 
-    def _wait(self, error: RetryableError, stop: threading.Event) -> None:
-        delay = self._backoff.next()
-        attempt = self._backoff.attempt
-        self._status.set("waiting", attempt=attempt, error=str(error), retry_in_s=round(delay, 1))
-        _log.warning("sink.waiting", sink=self._name, attempt=attempt, error=str(error), retry_in_s=round(delay, 1))
-        stop.wait(delay)
+    async def close(self) -> None:
+        """Ends, within a few seconds; what is not stored by then the next run stores."""
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.wait([self._thread], timeout=_GRACE_S)
+
+    @property
+    def state(self) -> str:
+        """`starting`, `waiting` for Kafka or Postgres, or `running`."""
+        return self._state
+
+    @property
+    def reason(self) -> str | None:
+        """What does not answer, where it waits."""
+        return str(self._waits["error"]) if self._waits else None
+
+    def facts(self) -> Facts:
+        """How many records were stored and elements refused; while it waits, the attempt and the pause before it."""
+        return self._waits or self._rows
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._serve(self._stop)
+            except RetryableError as e:
+                self._wait(e)
+
+    def _wait(self, error: RetryableError) -> None:
+        delay = round(self._backoff.next(), 1)
+        self._waits = {"attempt": self._backoff.attempt, "error": str(error), "retry_in_s": delay}
+        self._state = "waiting"
+        _log.warning("sink.waiting", sink=self._name, **self._waits)
+        self._stop.wait(delay)
 
     def _serve(self, stop: threading.Event) -> None:
         """Opens everything, and stores what comes until `stop` or an error."""
@@ -93,7 +117,7 @@ class Sink:
             positions = store.offsets(source.beginnings())
             source.read_from(positions)
             work = _Work(store, DeadLetterProducer(self._config), positions)
-            self._say_running()
+            self._state, self._waits = "running", {}
             _log.info("sink.running", sink=self._name, partitions=len(positions))
             with Writer(f"{self._name}-writer", store.ping, _QUIET) as writer:
                 self._read(source, work, writer, stop)
@@ -119,13 +143,6 @@ class Sink:
                 source.check()
                 self._backoff.reset()
             heard = time.monotonic()
-            if heard - self._said > _QUIET:
-                self._say_running()
-
-    def _say_running(self) -> None:
-        """Writes the numbers of rows stored and refused to the status file; called every few seconds at most."""
-        self._status.set("running", **self._facts)
-        self._said = time.monotonic()
 
     def _store(self, work: _Work, batch: Batch) -> None:
         """Stores a batch in one transaction; where Postgres refuses a row, in several, the bad rows sifted out."""
@@ -147,8 +164,8 @@ class Sink:
         refused = work.store.write(batch, work.positions, work.refusals.send, bisector)
         work.positions.update(batch.next_offsets)
         self._backoff.reset()
-        self._facts["records"] += len(batch.records)
-        self._facts["refused"] += len(refused)
+        self._rows["records"] += len(batch.records)
+        self._rows["refused"] += len(refused)
         _log.debug("sink.stored", sink=self._name, records=len(batch.records))
         if refused:
             first = refused[0].origin

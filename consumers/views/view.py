@@ -25,6 +25,7 @@ from weir.infra.errors import KafkaUnavailableError
 from weir.infra.kafka import client as kafka
 from weir.infra.progress.chain import Chain
 from weir.infra.progress.progress import Lag, Progress
+from weir.infra.runtime.service import Part
 from weir.infra.runtime.tasks import until_failed
 from weir.infra.runtime.threads import in_daemon
 from weir.schemas.topic import PartitionId, Topic
@@ -55,7 +56,7 @@ class _Read:
     whole: bool
 
 
-class TopicView(ABC, Generic[T]):
+class TopicView(Part, ABC, Generic[T]):
     """A materialised view of topics in memory: a subclass says how a record is decoded, and what each element does.
 
     `apply` is called with every element, those of a partition in order, each once. How far the view is behind the

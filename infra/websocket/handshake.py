@@ -37,7 +37,7 @@ class HandshakeRequest:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An HTTP answer in place of a connection. `reason` is what a person reads."""
+    """An HTTP answer in place of a connection. `reason` is its body: text, unless `headers` say otherwise."""
 
     status: int
     reason: str
@@ -133,10 +133,10 @@ def accepted(key: str) -> bytes:
 def refused(refusal: Refusal) -> bytes:
     """The answer that refuses."""
     body = (refusal.reason + "\n").encode()
+    headers = {"Content-Type": "text/plain; charset=utf-8", **refusal.headers}
     lines = [
         f"HTTP/1.1 {refusal.status} {http.HTTPStatus(refusal.status).phrase}",
-        *(f"{name}: {value}" for name, value in refusal.headers.items()),
-        "Content-Type: text/plain; charset=utf-8",
+        *(f"{name}: {value}" for name, value in headers.items()),
         f"Content-Length: {len(body)}",
         "Connection: close",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,10 +51,18 @@ class Held:
 
 class WebSocketServer:
     """Serves `routes` on any number of addresses; several servers in one process count their own connections, or
-    share `counts`."""
+    share `counts`. `pages` are paths that answer a GET without a WebSocket.
+    """
 
-    def __init__(self, routes: Iterable[Route], limits: Limits, counts: ConnectionLimits | None = None) -> None:
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        limits: Limits,
+        counts: ConnectionLimits | None = None,
+        pages: Mapping[str, Callable[[], Refusal]] | None = None,
+    ) -> None:
         self._routes = {route.path: route for route in routes}
+        self._pages = pages or {}
         self._limits = limits
         self._counts = counts or ConnectionLimits(limits.connections, limits.per_address)
         self._said = log.Limited(_log)
@@ -137,6 +145,8 @@ class WebSocketServer:
     def answer(self, head: bytes, remote: str) -> tuple[str, HandshakeRequest, Handler]:
         """The accept key, the request and its handler. Raises HandshakeRefusedError, or HeldError."""
         request = handshake.parse(head, remote)
+        if request.method == "GET" and (page := self._pages.get(request.path)) is not None:
+            raise HandshakeRefusedError(page())
         route = self._routes.get(request.path)
         if route is None:
             raise HandshakeRefusedError(Refusal(404, f"unknown path; paths: {', '.join(sorted(self._routes))}"))

@@ -1,115 +1,62 @@
-"""A process that stands between WebSockets and Kafka: waits for Kafka, serves, says how it does, ends within 5 s."""
+"""The WebSocket side of a service: its routes at one port or several, as a part of the service's lifecycle."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
-from typing import Protocol
+from functools import partial
 
 from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.connections.admission import ConnectionLimits
-from weir.infra.errors import RetryableError
-from weir.infra.runtime.patience import until_answered
-from weir.infra.runtime.status import StatusFile
+from weir.infra.runtime.health import PROBES, Health, HealthAnswer
+from weir.infra.runtime.service import Part
 from weir.infra.websocket.connection import Connection
 from weir.infra.websocket.descriptors import fit
+from weir.infra.websocket.handshake import Refusal
 from weir.infra.websocket.limits import Limits
 from weir.infra.websocket.server import Route, WebSocketServer
 
 #: Seconds that Kafka has at the end for what was taken in, and then peers for the closing handshake. What is left of
-#: the 5 s is for sides that have more to let go of (half a second each), and for the interpreter's own end.
+#: the 5 s is for parts that have more to let go of (half a second each), and for the interpreter's own end.
 FLUSH_TIMEOUT, CLOSE_TIMEOUT = 2.0, 1.0
-#: How often the status file is written where there is news, in seconds.
-_TELL = 1.0
 
-Facts = Mapping[str, str | int | float | bool | None]
+_log = log.get_logger("websocket")
 
 
-class Side(Protocol):
-    """The way in or the way out, as far as it concerns the process around it."""
+class WebSocketEndpoint(Part):
+    """Serves each port's routes at the configured host, and `GET /healthz` and `GET /readyz` at each. `health` is the
+    service's; `close_reason` is what a connection is closed with, with code 1001.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        routes: Mapping[int, Sequence[Route]],
+        health: Health,
+        close_reason: Callable[[Connection], str] = lambda connection: "",
+    ) -> None:
+        limits = fit(Limits.of(config.broadcast), len(routes))
+        counts = ConnectionLimits(limits.connections, limits.per_address)
+        pages = {path: partial(_page, probe, health) for path, probe in PROBES.items()}
+        self._servers = {port: WebSocketServer(found, limits, counts, pages) for port, found in routes.items()}
+        self._host, self._reason = config.host, close_reason
 
     async def open(self) -> None:
-        """Gets ready. Raises KafkaUnavailableError; then it may be called again."""
-
-    async def work(self) -> None:
-        """Runs until cancelled. Raises WeirError where it cannot go on."""
+        """Listens. Raises PortTakenError."""
+        for port, server in self._servers.items():
+            await server.start(self._host, port)
+        _log.info("websocket.listening", host=self._host, ports=list(self._servers))
 
     async def close(self) -> None:
-        """Ends what it does, open or not; work has ended. The connections are the server's to close."""
+        """Takes no more connections, and closes those that there are."""
 
-    @property
-    def state(self) -> str:
-        """`waiting` while Kafka does not answer, else `running`."""
+        def reason(connection: Connection) -> str:
+            return self._reason(connection) or "the service is stopping"
 
-
-async def serve(
-    config: Config,
-    service: str,
-    routes: Mapping[int, Sequence[Route]],
-    sides: Sequence[Side],
-    tell: Callable[[], Facts],
-    *,
-    port: int,
-    name: str | None = None,
-    close_reason: Callable[[Connection], str] = lambda connection: "",
-) -> None:
-    """Serves each port's routes until cancelled; waits for Kafka first, however long.
-
-    `weir status` calls it `name`, or by the service and the `port`, since there may be several; with `tell` as its
-    detail. At the end closes sides in their order, then connections, with 1001 and `close_reason`, within 5 s. Raises
-    ConfigError, StartError, and WeirError where Kafka refuses for good.
-    """
-    said, address = log.get_logger(service), f"ws://{config.host}:{port}"
-    status = StatusFile(config, name or f"{service}-{port}", address)
-    limits = fit(Limits.of(config.broadcast), len(routes))
-    counts = ConnectionLimits(limits.connections, limits.per_address)
-    servers = {at: WebSocketServer(found, limits, counts) for at, found in routes.items()}
-    works: list[asyncio.Task[None]] = []
-    status.set("starting")
-    try:
-        for side in sides:
-            await _open_patiently(side, service, status)
-        for at, server in servers.items():
-            await server.start(config.host, at)
-        said.info(f"{service}.running", address=address, ports=list(servers))
-        works += [asyncio.create_task(side.work()) for side in sides]
-        works.append(asyncio.create_task(_report(config, status, sides, tell)))
-        done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
-        for work in done:
-            work.result()
-    finally:
-        for side, work in zip_longest(sides, works):
-            if work is not None:
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
-            if side is not None:
-                await side.close()
-        await asyncio.gather(
-            *(server.stop(1001, lambda c: close_reason(c) or "the service is stopping", CLOSE_TIMEOUT)
-              for server in servers.values())
-        )  # fmt: skip
-        status.remove()
+        await asyncio.gather(*(server.stop(1001, reason, CLOSE_TIMEOUT) for server in self._servers.values()))
 
 
-async def _open_patiently(side: Side, service: str, status: StatusFile) -> None:
-    """Opens it as soon as Kafka answers."""
-
-    def told(error: RetryableError, _: int, retry_in_s: float) -> None:
-        status.set("waiting", error=str(error), retry_in_s=retry_in_s)
-        log.get_logger(service).warning(f"{service}.waiting", error=str(error), retry_in_s=retry_in_s)
-
-    await until_answered(side.open, told)
-
-
-async def _report(config: Config, status: StatusFile, sides: Sequence[Side], tell: Callable[[], Facts]) -> None:
-    """Writes the status file whenever there is news."""
-    said: object = None
-    while True:
-        state, facts = "running", tell()
-        if any(side.state == "waiting" for side in sides):
-            state, facts = "waiting", {"error": f"Kafka does not answer at {config.kafka.bootstrap}", **facts}
-        if said != (said := (state, facts)):
-            status.set(state, **facts)
-        await asyncio.sleep(_TELL)
+def _page(probe: Callable[[Health], HealthAnswer], health: Health) -> Refusal:
+    status, body, headers = probe(health)
+    return Refusal(status, body.decode(), {"Content-Type": "application/json", **headers})

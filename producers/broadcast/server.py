@@ -10,10 +10,11 @@ import msgspec
 from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.errors import WeirError
+from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.runtime.tasks import until_failed
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Held, Refusal, Route
 from weir.infra.websocket.basic_auth import CHALLENGE, BasicAuth, check_credentials
-from weir.infra.websocket.service import FLUSH_TIMEOUT, serve
+from weir.infra.websocket.service import FLUSH_TIMEOUT, WebSocketEndpoint
 from weir.producers.broadcast.writer import BroadcastWriter
 from weir.schemas.broadcast import Ack, Refused, check_channel, partition_of
 
@@ -27,7 +28,7 @@ _NOT_READY = Refusal(503, "this listener is starting or stopping; retry later", 
 _log = log.get_logger("listener")
 
 
-class Listener:
+class Listener(Part):
     """Takes messages in on any number of servers' routes, checks who sends, and acknowledges where that is asked for.
     Before `open` and after `close` senders get 503.
 
@@ -221,9 +222,13 @@ class SenderConnection:
 
 
 async def run(config: Config, name: str | None = None) -> None:
-    """`weir run listener`, at WEIR_HOST and WEIR_LISTENER_PORT, until cancelled: `weir.infra.websocket.service.serve`.
+    """`weir run listener`, at WEIR_HOST and WEIR_LISTENER_PORT, until cancelled.
 
     What was read by then is flushed, and the last acknowledgements are sent.
     """
     listener, port = Listener(config), config.broadcast.listener_port
-    await serve(config, "listener", {port: listener.routes()}, [listener], listener.facts, port=port, name=name)
+    lifecycle = ServiceLifecycle(
+        config, "listener", facts=listener.facts,
+        name=name or f"listener-{port}", address=f"ws://{config.host}:{port}",
+    )  # fmt: skip
+    await lifecycle.run(listener, WebSocketEndpoint(config, {port: listener.routes()}, lifecycle))

@@ -1,40 +1,48 @@
-"""Status file of a feed: the state of its connection and the facts of its reader together."""
+"""How a feed does: the state of its connection and the facts of its reader together."""
 
 from __future__ import annotations
 
-from weir.infra.runtime.status import StatusFile
+from collections.abc import Callable
 
 Fact = str | int | float | bool | None
 
 
 class FeedStatus:
-    """Puts the connection's state and the reader's facts together.
+    """Puts the connection's state and the reader's facts together, and calls `changed` with both where they are others.
 
     The state is `starting` (never connected yet), `running`, `reconnecting`, or, while connected, `waiting` (the
-    reader cannot go on, `waiting_for` says what for); the detail `connection` is `connecting`, `connected` or
-    `reconnecting`. The file is written only where something changed.
+    reader cannot go on, `waiting_for` says what for); the fact `connection` is `connecting`, `connected` or
+    `reconnecting`.
     """
 
-    def __init__(self, file: StatusFile) -> None:
-        self._file = file
-        self._state = "starting"
+    def __init__(self, changed: Callable[[str, dict[str, Fact]], object]) -> None:
+        self._changed = changed
+        self._connected = "starting"
         self._connection: dict[str, Fact] = {}
         self._reader: dict[str, Fact] = {}
-        self._said: tuple[str, dict[str, Fact]] | None = None
+        self._told: tuple[str, dict[str, Fact]] | None = None
+
+    @property
+    def state(self) -> str:
+        """`starting`, `running`, `reconnecting` or `waiting`."""
+        waits = self._connected == "running" and self._reader.get("waiting_for")
+        return "waiting" if waits else self._connected
+
+    def facts(self) -> dict[str, Fact]:
+        """The facts of the connection and of the reader."""
+        return self._connection | self._reader
 
     def connection(self, state: str, **facts: Fact) -> None:
-        """The connection's part, replaced whole."""
-        self._state, self._connection = state, facts
-        self._write()
+        """Replaces the connection's part."""
+        self._connected, self._connection = state, facts
+        self._tell()
 
     def reader(self, **facts: Fact) -> None:
-        """The reader's part, replaced whole. `waiting_for` names what it waits for, where it does."""
+        """Replaces the reader's part. `waiting_for` names what it waits for, where it does."""
         self._reader = facts
-        self._write()
+        self._tell()
 
-    def _write(self) -> None:
-        waiting = self._state == "running" and self._reader.get("waiting_for")
-        said = ("waiting" if waiting else self._state, self._connection | self._reader)
-        if said != self._said:
-            self._file.set(said[0], **said[1])
-            self._said = said
+    def _tell(self) -> None:
+        if (now := (self.state, self.facts())) != self._told:
+            self._told = now
+            self._changed(*now)

@@ -12,6 +12,7 @@ from weir.infra.config import Config
 from weir.infra.errors import RetryableError
 from weir.infra.runtime.clock import wall_clock
 from weir.infra.runtime.patience import until_answered
+from weir.infra.runtime.service import Part
 from weir.producers.ingest.intake import METRICS, MONITORING, Intake
 from weir.producers.ingest.request import Positions
 from weir.producers.ingest.routes import HttpIngest
@@ -26,7 +27,7 @@ FLUSH_TIMEOUT, CLOSE_TIMEOUT = 2.0, 1.5
 _log = log.get_logger("ingest")
 
 
-class Ingest:
+class Ingest(Part):
     """The endpoints of one intake, for the aiohttp application that they are added to:
 
         ingest = Ingest(config, MONITORING, check=one_kind_per_key)

@@ -90,6 +90,6 @@ def broadcast(name: _Name = None) -> None:
 
 
 def _store(name: str) -> None:
-    from weir.services.sinks import sink, store
+    from weir.services.sinks import store
 
-    run_service(name, lambda config: store(sink(name, config)))
+    run_service(name, lambda config: store(config, name))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from weir.consumers.broadcast.server import Broadcaster
 from weir.infra.config import Config
-from weir.infra.websocket.service import Facts, serve
+from weir.infra.runtime.service import Facts, ServiceLifecycle
+from weir.infra.websocket.service import WebSocketEndpoint
 from weir.producers.broadcast.server import Listener
 
 #: What is under each port (`Config.port`) of `weir run broadcast`: paths to send to, and paths to receive
@@ -17,14 +18,14 @@ ROUTES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 async def run(config: Config, name: str | None = None) -> None:
-    """Serves the three ports of broadcast until cancelled, by `weir.infra.websocket.service.serve`.
+    """Serves the three ports of broadcast until cancelled.
 
     The listener ends first, so that what is written then is still handed out.
     """
     listener, broadcaster = Listener(config), Broadcaster(config)
     addresses = {port: f"ws://{config.host}:{config.port(port)}" for port in ("listener", "broadcaster")}
 
-    def tell() -> Facts:
+    def facts() -> Facts:
         taken, handed = listener.facts(), broadcaster.facts()
         return addresses | {
             "senders": taken["senders"],
@@ -40,7 +41,9 @@ async def run(config: Config, name: str | None = None) -> None:
         ]
         for port, (sending, receiving) in ROUTES.items()
     }  # fmt: skip
-    await serve(
-        config, "broadcast", routes, [listener, broadcaster], tell,
-        port=config.broadcast.port, name=name, close_reason=broadcaster.close_reason,
-    )  # fmt: skip
+    port = config.broadcast.port
+    lifecycle = ServiceLifecycle(
+        config, "broadcast", facts=facts, name=name or f"broadcast-{port}", address=f"ws://{config.host}:{port}"
+    )
+    endpoint = WebSocketEndpoint(config, routes, lifecycle, broadcaster.close_reason)
+    await lifecycle.run(listener, broadcaster, endpoint)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import sys
-
-from aiohttp import web
 
 from weir.consumers.metrics.answers import MetricAnswers
 from weir.consumers.metrics.revisions import TOPICS, MetricView
 from weir.consumers.metrics.routes import AggregatesApi
 from weir.infra.config import Config
 from weir.infra.runtime.interpreter import SWITCH_S
+from weir.infra.runtime.service import BackgroundWork
 from weir.producers.ingest.server import METRICS, Ingest
+from weir.services import view as view_service
 from weir.services.chains import chain_to
-from weir.services.view import ViewService
 
 
 async def serve(config: Config) -> None:
@@ -34,10 +32,9 @@ async def serve(config: Config) -> None:
         gc.freeze()  # what is loaded stays: looking through it now and then would hold up everybody for 40 ms
         await answers.work()
 
-    async def close() -> None:
-        await asyncio.gather(answers.close(), view.close())
-
     ingest = Ingest(config, METRICS, positions=view.progress)
-    service = ViewService(config, "metrics", config.metrics.port, ingest, view, "aggregates", facts)
-    routes = [*AggregatesApi(view, answers).routes(), web.get("/health", service.health)]
-    await service.run(routes, [work], close)
+    routes = AggregatesApi(view, answers).routes()
+    port = config.metrics.port
+    await view_service.serve(
+        config, "metrics", port, ingest, view, routes, "aggregates", facts, BackgroundWork(work, answers.close)
+    )  # fmt: skip

@@ -6,15 +6,14 @@ import asyncio
 import gc
 import sys
 
-from aiohttp import web
-
 from weir.consumers.monitoring.routes import ClientsApi
 from weir.consumers.monitoring.view import TOPICS, ClientView
 from weir.infra.config import Config
 from weir.infra.runtime.interpreter import SWITCH_S
+from weir.infra.runtime.service import BackgroundWork
 from weir.producers.ingest.server import MONITORING, Ingest
+from weir.services import view as view_service
 from weir.services.chains import chain_to
-from weir.services.view import ViewService
 
 #: After so many new keys, all that is held is left out of the search for cycles: what holds clients' data is none, and
 #: to look through a million keys takes a second in which nobody is answered.
@@ -31,9 +30,10 @@ async def serve(config: Config) -> None:
     sys.setswitchinterval(SWITCH_S)
     view = ClientView(config, chain_to(config, TOPICS))
     ingest = Ingest(config, MONITORING, check=view.check_kind, positions=view.progress)
-    service = ViewService(config, "monitoring", config.monitoring.port, ingest, view, "clients", view.facts)
-    routes = [*ClientsApi(view).routes(), web.get("/health", service.health)]
-    await service.run(routes, [lambda: _freeze(view)], view.close)
+    routes, port = ClientsApi(view).routes(), config.monitoring.port
+    await view_service.serve(
+        config, "monitoring", port, ingest, view, routes, "clients", view.facts, BackgroundWork(lambda: _freeze(view))
+    )  # fmt: skip
 
 
 async def _freeze(view: ClientView) -> None:

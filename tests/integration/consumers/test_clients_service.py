@@ -141,7 +141,7 @@ def test_it_starts_before_kafka_and_answers_from_memory_while_that_is_away(envir
     mine |= {"WEIR_KAFKA_PORT": str(port), "WEIR_KAFKA_CONTROLLER_PORT": str(controller)}
     config = configuration.load(mine)
     with started(mine, "run", "monitoring") as service:
-        service.wait_for_error_line(b"monitoring.running")
+        service.wait_for_error_line(b"http.listening")
         api = Api(config)
         for path in ("/clients", "/clients/a", "/health"):
             answer = api.get(path)
@@ -169,7 +169,7 @@ def test_it_starts_before_kafka_and_answers_from_memory_while_that_is_away(envir
             assert not any(b"view.begins_anew" in line for line in service.err)
             server.kill()
             until(lambda: api.get("/health").status == 503)
-            assert service.terminated() < 5
+            service.terminate()
             assert [s for s in read_all(config) if s.name == "monitoring"] == []
 
 

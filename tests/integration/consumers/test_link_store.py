@@ -206,7 +206,7 @@ def test_a_second_instance_stands_by_and_takes_over(environ: dict[str, str], pro
             one.process.wait()
             job.write((0, cell(0, "a", "b", 2)))
             until(lambda: probe.rows() == expected([cell(0, "a", "b", 2)]))
-            assert second.state() == "running"
+            until(lambda: second.state() == "running")
 
 
 def test_a_paused_instance_that_comes_back_changes_nothing_and_stands_by(
@@ -312,7 +312,7 @@ def test_kafka_away_is_waited_for_and_what_was_acknowledged_is_stored(
         assert sink.process.wait(PATIENCE_S) == 0
 
 
-def test_it_ends_within_five_seconds_while_a_lock_holds_it_up(
+def test_it_ends_though_a_lock_holds_it_up(
     environ: dict[str, str], probe: LinkStoreClient, job: Job, locked: psycopg.Connection
 ) -> None:
     with started(environ, *RUN) as sink:

@@ -17,19 +17,17 @@ from aiohttp import web
 from confluent_kafka import Message, TopicPartition
 from structlog.testing import capture_logs
 
-from support.servers.feed_servers import Script, scripted, status
+from support.servers.feed_servers import Script, feed_status, scripted, status
 from support.wait import PATIENCE_S, until_async
 from weir.infra import config as configuration
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
 from weir.infra.ports import free_ports
 from weir.infra.runtime.clock import wall_clock
-from weir.infra.runtime.status import StatusFile
 from weir.infra.servers.kafka import KafkaServer
 from weir.infra.supervisor.processes import Process, end
 from weir.producers.feed.client import MAX_DEAD_LETTER, FeedClient
 from weir.producers.feed.connection import MAX_MESSAGE, FeedConnection
-from weir.producers.feed.status import FeedStatus
 from weir.producers.simulators.feed.check import FeedCheck
 from weir.producers.simulators.feed.recorded import Timed
 from weir.producers.simulators.feed.server import FeedServer
@@ -73,10 +71,10 @@ def read(config: Config, topic: str, count: int, timeout: float = 20.0) -> list[
 @contextlib.asynccontextmanager
 async def reading(config: Config, url: str, clock: list[int] | None = None) -> AsyncIterator[FeedClient]:
     """A client that reads the feed while the block runs, and is stopped in order, within five seconds."""
-    feed_status = FeedStatus(StatusFile(config, "feed"))
-    connection = FeedConnection(url, feed_status)
+    told = feed_status(config)
+    connection = FeedConnection(url, told)
     times = iter(clock or [])
-    client = FeedClient(config, connection, feed_status, (lambda: next(times)) if clock else wall_clock)
+    client = FeedClient(config, connection, told, (lambda: next(times)) if clock else wall_clock)
     keeping, running = asyncio.create_task(connection.run()), asyncio.create_task(client.run())
     try:
         yield client

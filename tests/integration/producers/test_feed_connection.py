@@ -14,6 +14,7 @@ from support.servers.feed_servers import (
     accept_and_go_deaf,
     connected,
     count_to_the_end,
+    feed_status,
     raw_server,
     say_nothing,
     scripted,
@@ -23,9 +24,7 @@ from support.wait import until_async
 from weir.infra import config as configuration
 from weir.infra.config import Config
 from weir.infra.errors import ConfigError, FeedBrokenError, FeedClosedError
-from weir.infra.runtime.status import StatusFile
 from weir.producers.feed.connection import MAX_MESSAGE, FeedConnection
-from weir.producers.feed.status import FeedStatus
 
 
 @pytest.fixture
@@ -336,7 +335,7 @@ def test_an_address_that_is_no_feeds_is_refused_at_the_start(config: Config, url
 
 
 async def make(config: Config, url: str) -> FeedConnection:
-    return FeedConnection(url, FeedStatus(StatusFile(config, "feed")))
+    return FeedConnection(url, feed_status(config))
 
 
 def test_the_name_of_a_feed_hides_its_secrets(config: Config) -> None:

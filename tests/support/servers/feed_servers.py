@@ -82,7 +82,7 @@ async def say_nothing(socket: web.WebSocketResponse, number: int) -> None:
 @contextlib.asynccontextmanager
 async def connected(config: Config, url: str, **settings: Any) -> AsyncIterator[FeedConnection]:
     """A connection that is kept open while the block runs."""
-    connection = FeedConnection(url, FeedStatus(StatusFile(config, "feed")), **settings)
+    connection = FeedConnection(url, feed_status(config), **settings)
     keeping = asyncio.create_task(connection.run())
     try:
         yield connection
@@ -138,6 +138,12 @@ async def accept_and_go_deaf(reader: asyncio.StreamReader, writer: asyncio.Strea
         b"Sec-WebSocket-Accept: " + b64encode(digest) + b"\r\n\r\n"
     )
     await writer.drain()
+
+
+def feed_status(config: Config) -> FeedStatus:
+    """A status that is written to the feed's file at every change."""
+    file = StatusFile(config, "feed")
+    return FeedStatus(lambda state, facts: file.set(state, **facts))
 
 
 def status(config: Config) -> ServiceStatus:

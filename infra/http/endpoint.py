@@ -1,0 +1,56 @@
+"""The HTTP side of a service: an application at one port, as a part of the service's lifecycle."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from aiohttp import web
+
+from weir.infra import log
+from weir.infra.config import Config
+from weir.infra.http.limits import HttpLimits
+from weir.infra.http.server import HttpServer
+from weir.infra.runtime.health import PROBES, Health, HealthAnswer
+from weir.infra.runtime.service import Part
+
+_log = log.get_logger("http")
+
+
+class HttpEndpoint(Part):
+    """Serves `routes`, `GET /healthz` and `GET /readyz` at the configured host and `port`, the one that `variable`
+    sets. `health` is the service's. Running requests have `shutdown` seconds to end when it closes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        port: int,
+        variable: str,
+        routes: Iterable[web.AbstractRouteDef],
+        health: Health,
+        shutdown: float = 1.0,
+    ) -> None:
+        app = web.Application()
+        app.add_routes(routes)
+        app.add_routes([web.get(path, _answering(probe, health)) for path, probe in PROBES.items()])
+        self._server = HttpServer(app, HttpLimits.of(config.http), shutdown=shutdown)
+        self._place = config.host, port, variable
+
+    async def open(self) -> None:
+        """Listens. Raises PortTakenError."""
+        await self._server.start(*self._place)
+        _log.info("http.listening", address=f"http://{self._place[0]}:{self._server.port}")
+
+    async def close(self) -> None:
+        """Accepts no more, lets running requests end, and closes all connections."""
+        await self._server.stop()
+
+
+def _answering(
+    probe: Callable[[Health], HealthAnswer], health: Health
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        status, body, headers = probe(health)
+        return web.Response(status=status, body=body, headers=headers, content_type="application/json")
+
+    return answer

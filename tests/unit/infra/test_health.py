@@ -1,0 +1,29 @@
+"""Probes: who lives, and who is ready."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from weir.infra.runtime.health import PROBES
+
+
+class Said(NamedTuple):
+    state: str
+    reason: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("health", "status", "body"),
+    [
+        (Said("running"), 200, b'{"status":"ready"}'),
+        (Said("starting"), 503, b'{"status":"starting"}'),
+        (Said("waiting", "Kafka does not answer"), 503, b'{"status":"waiting","reason":"Kafka does not answer"}'),
+    ],
+)
+def test_ready_is_who_runs(health: Said, status: int, body: bytes) -> None:
+    answer = PROBES["/readyz"](health)
+    assert (answer.status, answer.body) == (status, body)
+    assert ("Retry-After" in answer.headers) is (status == 503)
+    assert PROBES["/healthz"](health).status == 200

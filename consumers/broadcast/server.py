@@ -16,10 +16,11 @@ from weir.consumers.broadcast.fan_out import FanOut
 from weir.consumers.broadcast.replay_buffer import ReplayBuffer
 from weir.consumers.broadcast.source import EntryBatch, History, LiveReader
 from weir.consumers.broadcast.subscription_query import SubscriptionQuery
-from weir.infra import log
+from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.errors import RetryableError
 from weir.infra.kafka import client as kafka
+from weir.infra.metrics import Reading
 from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Refusal, Route
@@ -117,6 +118,13 @@ class Broadcaster(Part):
     def facts(self) -> dict[str, int]:
         """Figures for the status file."""
         return {"subscribers": len(self._subscribers), "messages": self._messages, "in_memory": len(self._memory)}
+
+    def metrics(self) -> list[Reading]:
+        """Messages out, and who receives them."""
+        return [
+            Reading(metrics.SUBSCRIBERS, len(self._subscribers)),
+            Reading(metrics.HANDED_OUT, self._messages),
+        ]
 
     # Subscribers.
 

@@ -20,10 +20,11 @@ from weir.consumers.sinks.source import Source
 from weir.consumers.sinks.store import SinkStore
 from weir.consumers.sinks.table import Table
 from weir.consumers.sinks.writer import Writer
-from weir.infra import log, postgres
+from weir.infra import log, metrics, postgres
 from weir.infra.config import Config
 from weir.infra.errors import DataRefusedError, RetryableError
 from weir.infra.kafka import client as kafka
+from weir.infra.metrics import Reading
 from weir.infra.runtime.backoff import Backoff
 from weir.infra.runtime.service import Facts, Part
 from weir.infra.runtime.threads import in_daemon
@@ -58,6 +59,7 @@ class Sink(Part):
         self._most = max(table.batch for table in self._tables.values())
         self._backoff = Backoff(first=0.2, cap=5.0)
         self._rows = {"records": 0, "refused": 0}
+        self._storing = (0.0, 0)  # the seconds that batches took in all, and how many there were
         self._waits: dict[str, str | int | float] = {}
         self._state = "starting"
         self._stop = threading.Event()
@@ -91,6 +93,15 @@ class Sink(Part):
     def facts(self) -> Facts:
         """How many records were stored and elements refused; while it waits, the attempt and the pause before it."""
         return self._waits or self._rows
+
+    def metrics(self) -> list[Reading]:
+        """Records stored, elements refused, and the time that batches took."""
+        label = (self._name,)
+        return [
+            Reading(metrics.STORED, self._rows["records"], label),
+            Reading(metrics.REFUSED, self._rows["refused"], label),
+            Reading(metrics.STORE, self._storing[0], label, self._storing[1]),
+        ]
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -146,10 +157,12 @@ class Sink(Part):
 
     def _store(self, work: _Work, batch: Batch) -> None:
         """Stores a batch in one transaction; where Postgres refuses a row, in several, the bad rows sifted out."""
+        began = time.monotonic()
         try:
             self._write(work, batch)
+            self._storing = self._storing[0] + time.monotonic() - began, self._storing[1] + 1
         except DataRefusedError as e:
-            began, bisector = time.monotonic(), RowBisector(self._name)
+            bisector = RowBisector(self._name)
             _log.warning("sink.sifting", sink=self._name, records=len(batch.records), error=str(e))
             refused = 0
             for start in range(0, len(batch.records), _SIFTED):

@@ -19,10 +19,11 @@ from typing import Generic, TypeVar
 from confluent_kafka import Message
 
 from weir.consumers.views.replay import Edges, ReplayBatch, Survey, TopicReplay
-from weir.infra import log
+from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.errors import KafkaUnavailableError
 from weir.infra.kafka import client as kafka
+from weir.infra.metrics import Reading
 from weir.infra.progress.chain import Chain
 from weir.infra.progress.progress import Lag, Progress
 from weir.infra.runtime.service import Part
@@ -150,6 +151,16 @@ class TopicView(Part, ABC, Generic[T]):
         """Records `read`, those left out because they were `unreadable`, and offsets that Kafka had `deleted` before
         they were read."""
         return {"read": self._read, "unreadable": self._unreadable, "deleted": self._deleted}
+
+    def metrics(self) -> list[Reading]:
+        """Records read, and how far the view is behind."""
+        label, lag = (self._topics[0].name,), self.lag()
+        readings = [Reading(metrics.VIEW_READ, self._read, label)]
+        if lag.records is not None:
+            readings.append(Reading(metrics.VIEW_LAG, lag.records, label))
+        if lag.ms is not None:
+            readings.append(Reading(metrics.VIEW_LAG_S, lag.ms / 1000, label))
+        return readings
 
     # What is read.
 

@@ -1,7 +1,7 @@
 """Directives that write reference pages from the code itself, so that they cannot go stale.
 
 `{weir-commands}`, `{weir-settings}`, `{weir-topics}`, `{weir-reasons}`, `{weir-api}`, `{weir-adrs}`, `{weir-flows}`,
-`{weir-services}`: each is a function that gives Markdown, which is parsed in the place of the directive.
+`{weir-services}`, `{weir-metrics}`: each is a function that gives Markdown, which is parsed in the directive's place.
 """
 
 from __future__ import annotations
@@ -220,6 +220,16 @@ def services() -> Iterator[str]:
         yield f"| `{flow.service}` | {_cell(flow.description)} | {read} | {written} |"
 
 
+def metrics() -> Iterator[str]:
+    """Every metric, its kind and its labels."""
+    from weir.infra.metrics import METRICS
+
+    yield "| metric | kind | labels | |\n| --- | --- | --- | --- |"
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"| `{metric.name}` | {metric.kind} | {labels} | {_cell(metric.meaning)} |"
+
+
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
@@ -237,6 +247,6 @@ def _directive(write: Callable[[], Iterator[str]]) -> type[SphinxDirective]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the directives."""
-    for write in (commands, settings, topics, reasons, api, adrs, flows, services):
+    for write in (commands, settings, topics, reasons, api, adrs, flows, services, metrics):
         app.add_directive(f"weir-{write.__name__}", _directive(write))
     return {"parallel_read_safe": True}

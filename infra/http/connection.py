@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any, Protocol
 
 from aiohttp import hdrs, web
@@ -23,6 +24,7 @@ class ConnectionOwner(Protocol):
 
     limits: HttpLimits
     answers: AnswerBudget
+    answered: Counter[int]
     said: log.Limited
 
     def now(self) -> float:
@@ -130,6 +132,7 @@ class HttpConnection(web.RequestHandler):
                 ),
                 0,
             )
+        self._host.answered[answer.status] += 1
         try:
             with self._host.answers.held_for(self.remote, size):
                 return await super().finish_response(request, answer, start_time)

@@ -10,6 +10,7 @@ from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.http.limits import HttpLimits
 from weir.infra.http.server import HttpServer
+from weir.infra.metrics import Reading
 from weir.infra.runtime.health import PROBES, Health, HealthAnswer
 from weir.infra.runtime.service import Part
 
@@ -17,8 +18,8 @@ _log = log.get_logger("http")
 
 
 class HttpEndpoint(Part):
-    """Serves `routes`, `GET /healthz` and `GET /readyz` at the configured host and `port`, the one that `variable`
-    sets. `health` is the service's. Running requests have `shutdown` seconds to end when it closes.
+    """Serves `routes` and the `PROBES` of `health`, the service's, at the configured host and `port`, which `variable`
+    sets. Running requests have `shutdown` seconds to end when it closes.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class HttpEndpoint(Part):
     ) -> None:
         app = web.Application()
         app.add_routes(routes)
-        app.add_routes([web.get(path, _answering(probe, health)) for path, probe in PROBES.items()])
+        app.add_routes(probes(health))
         self._server = HttpServer(app, HttpLimits.of(config.http), shutdown=shutdown)
         self._place = config.host, port, variable
 
@@ -45,12 +46,21 @@ class HttpEndpoint(Part):
         """Accepts no more, lets running requests end, and closes all connections."""
         await self._server.stop()
 
+    def metrics(self) -> list[Reading]:
+        """Connections, requests and unread answers."""
+        return self._server.metrics()
+
+
+def probes(health: Health) -> list[web.RouteDef]:
+    """The routes of `PROBES`."""
+    return [web.get(path, _answering(probe, health)) for path, probe in PROBES.items()]
+
 
 def _answering(
     probe: Callable[[Health], HealthAnswer], health: Health
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(_: web.Request) -> web.StreamResponse:
         status, body, headers = probe(health)
-        return web.Response(status=status, body=body, headers=headers, content_type="application/json")
+        return web.Response(status=status, body=body, headers=headers)
 
     return answer

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
-from weir.infra import log
+from weir.infra import log, metrics
 from weir.infra.connections.acceptor import SOON, Acceptor
 from weir.infra.connections.admission import ConnectionLimits
 from weir.infra.connections.awaiting_request import AwaitingRequest
@@ -20,6 +21,7 @@ from weir.infra.http.budget import ANSWERS, AnswerBudget
 from weir.infra.http.connection import HttpConnection
 from weir.infra.http.errors import raw_error
 from weir.infra.http.limits import HttpLimits
+from weir.infra.metrics import Reading
 
 #: How often within the shortest deadline the server looks for connections whose time is over.
 _LOOKS = 8
@@ -46,6 +48,8 @@ class HttpServer:
         self.limits = limits.fit()
         self.said = log.Limited(_log)
         self.answers = app[ANSWERS] = AnswerBudget(self.limits)
+        #: How many requests were answered, by status.
+        self.answered: Counter[int] = Counter()
         # aiohttp waits twice so long: for handlers, and for handlers that it has cancelled.
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=shutdown / 2)
         self._knobs: dict[str, Any] = {
@@ -133,6 +137,14 @@ class HttpServer:
         except OSError:
             self._counts.leave(remote)
             connected.close()
+
+    def metrics(self) -> list[Reading]:
+        """Connections, requests by status, and answers that are not read yet."""
+        return [
+            Reading(metrics.CONNECTIONS, len(self)),
+            Reading(metrics.UNREAD, self.answers.size),
+            *(Reading(metrics.REQUESTS, number, (str(status),)) for status, number in sorted(self.answered.items())),
+        ]
 
     # What connections tell.
 

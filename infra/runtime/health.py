@@ -1,17 +1,21 @@
-"""Whether a service lives, and whether it is ready: `GET /healthz` and `GET /readyz`, whatever serves them.
+"""How a service does, for those who run it: `GET /healthz`, `GET /readyz` and `GET /metrics`, whatever serves them.
 
-The two questions are Kubernetes' (liveness and readiness probes): who does not live is started again, who is not ready
-gets no requests meanwhile.
+The first two are Kubernetes' liveness and readiness: who does not live is started again, who is not ready gets no
+requests meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from weir.infra.metrics import CONTENT_TYPE, Reading, exposition
+
 #: Seconds after which who was told that the service is not ready may well ask again.
 RETRY_AFTER_S = 1
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 class Health(Protocol):
@@ -25,9 +29,12 @@ class Health(Protocol):
     def reason(self) -> str | None:
         """What it waits for; None where it does not wait."""
 
+    def metrics(self) -> Iterable[Reading]:
+        """Its metrics, as they are now."""
+
 
 class HealthAnswer(NamedTuple):
-    """An answer to a probe: status, JSON body, headers besides the type of the body."""
+    """An answer to a probe: its status, body and headers."""
 
     status: int
     body: bytes
@@ -36,17 +43,22 @@ class HealthAnswer(NamedTuple):
 
 def live(_: Health) -> HealthAnswer:
     """Whoever can answer lives."""
-    return HealthAnswer(200, b'{"status":"ok"}', {})
+    return HealthAnswer(200, b'{"status":"ok"}', _JSON)
 
 
 def ready(health: Health) -> HealthAnswer:
     """200 where the service runs; else 503, with its state and what it waits for."""
     if health.state == "running":
-        return HealthAnswer(200, b'{"status":"ready"}', {})
+        return HealthAnswer(200, b'{"status":"ready"}', _JSON)
     body = {"status": health.state, "reason": health.reason}
     told = {name: value for name, value in body.items() if value is not None}
-    return HealthAnswer(503, msgspec.json.encode(told), {"Retry-After": str(RETRY_AFTER_S)})
+    return HealthAnswer(503, msgspec.json.encode(told), _JSON | {"Retry-After": str(RETRY_AFTER_S)})
 
 
-#: The probes, by path.
-PROBES = {"/healthz": live, "/readyz": ready}
+def metrics(health: Health) -> HealthAnswer:
+    """All metrics of the service and of its process."""
+    return HealthAnswer(200, exposition(health.metrics()), {"Content-Type": CONTENT_TYPE})
+
+
+#: What is answered, by path.
+PROBES = {"/healthz": live, "/readyz": ready, "/metrics": metrics}

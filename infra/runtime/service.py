@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 
-from weir.infra import log
+from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.errors import RetryableError, WeirError
+from weir.infra.metrics import Reading
 from weir.infra.runtime.patience import until_answered
 from weir.infra.runtime.status import StatusFile
 from weir.infra.runtime.threads import in_daemon
+from weir.infra.version import VERSION
 
 #: How often the status is written where it has changed, in seconds.
 TELL_S = 1.0
@@ -44,6 +46,10 @@ class Part:
     def reason(self) -> str | None:
         """What it waits for; None: Kafka, or nothing."""
         return None
+
+    def metrics(self) -> Iterable[Reading]:
+        """Its metrics (`weir.infra.metrics`), as they are now."""
+        return ()
 
 
 class BackgroundWork(Part):
@@ -106,6 +112,13 @@ class ServiceLifecycle:
         why = next((why for why in (*self._unopened.values(), *opened) if why is not None), None)
         return why or f"Kafka does not answer at {self._config.kafka.bootstrap}"
 
+    def metrics(self) -> Iterable[Reading]:
+        """The metrics of the service and of its parts."""
+        yield Reading(metrics.INFO, 1, (self._service, VERSION))
+        yield Reading(metrics.READY, self.state == "running", (self._service,))
+        for part in self._parts:
+            yield from part.metrics()
+
     async def run(self, *parts: Part) -> None:
         """Runs until cancelled, or until a part has ended. Raises what a part raises and waiting does not help."""
         self._parts, self._unopened = parts, dict.fromkeys(range(len(parts)))
@@ -131,6 +144,11 @@ class ServiceLifecycle:
         """Has the status written now: it is known to be another. Called in the thread of the event loop."""
         self._changed.set()
 
+    def listens_at(self, address: str) -> None:
+        """Has the status say where the service listens, where that is known only once it does."""
+        self._status.address = address
+        self._changed.set()
+
     async def _live(self, at: int, part: Part) -> None:
         def waits(error: RetryableError, attempt: int, retry_in_s: float) -> None:
             self._unopened[at] = str(error)
@@ -151,7 +169,7 @@ class ServiceLifecycle:
         while True:
             self._changed.clear()
             state, reason, facts = self.state, self.reason, dict(self._facts())
-            if told != (told := (state, reason, facts)):
+            if told != (told := (state, reason, facts, self._status.address)):
                 why = {} if reason is None else {"error": reason}
                 await in_daemon(partial(self._write, state, facts | why))
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,8 @@ _QUIET_READ = 4 << 10
 #: How often within the idle time the server looks for silent peers.
 _LOOKS = 8
 _RETRY_AFTER = "5"
+#: The events by which connections are cut, and how the metric calls them.
+_EVICTIONS = {"websocket.too_slow": "too_slow", "websocket.silent": "silent", "websocket.flood": "flood"}
 
 _log = log.get_logger("websocket")
 
@@ -77,6 +80,8 @@ class WebSocketServer:
         self._quiet_buffer = self._buffer[:_QUIET_READ]
         self._watch: asyncio.TimerHandle | None = None
         self._opened = 0
+        #: How many connections were cut, by reason.
+        self.evicted: Counter[str] = Counter()
         self._empty = asyncio.Event()
 
     def __len__(self) -> int:
@@ -149,7 +154,9 @@ class WebSocketServer:
             raise HandshakeRefusedError(page())
         route = self._routes.get(request.path)
         if route is None:
-            raise HandshakeRefusedError(Refusal(404, f"unknown path; paths: {', '.join(sorted(self._routes))}"))
+            raise HandshakeRefusedError(
+                Refusal(404, f"unknown path; paths: {', '.join(sorted(self._routes) + sorted(self._pages))}")
+            )
         key = handshake.check_upgrade(request)
         handshake.check_origin(request, self._limits.origins)
         made = route.make(request)
@@ -191,6 +198,8 @@ class WebSocketServer:
 
     def warn(self, event: str, **facts: object) -> None:
         """Logs an event that strangers can cause, at most once a second, with how often it has happened since."""
+        if (reason := _EVICTIONS.get(event)) is not None:
+            self.evicted[reason] += 1
         self._said.warning(event, **facts)
 
     def left(self, remote: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from weir.infra import log
+from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.connections.admission import ConnectionLimits
+from weir.infra.metrics import Reading
 from weir.infra.runtime.health import PROBES, Health, HealthAnswer
-from weir.infra.runtime.service import Part
+from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.websocket.connection import Connection
 from weir.infra.websocket.descriptors import fit
 from weir.infra.websocket.handshake import Refusal
@@ -25,8 +27,8 @@ _log = log.get_logger("websocket")
 
 
 class WebSocketEndpoint(Part):
-    """Serves each port's routes at the configured host, and `GET /healthz` and `GET /readyz` at each. `health` is the
-    service's; `close_reason` is what a connection is closed with, with code 1001.
+    """Serves each port's routes at the configured host, and at each the `PROBES` of `health`, the service's.
+    `close_reason` is what a connection is closed with, with code 1001.
     """
 
     def __init__(
@@ -56,7 +58,30 @@ class WebSocketEndpoint(Part):
 
         await asyncio.gather(*(server.stop(1001, reason, CLOSE_TIMEOUT) for server in self._servers.values()))
 
+    def metrics(self) -> list[Reading]:
+        """Connections, and those that were cut."""
+        servers = self._servers.values()
+        evicted = sum((server.evicted for server in servers), Counter[str]())
+        return [
+            Reading(metrics.SOCKETS, sum(map(len, servers))),
+            *(Reading(metrics.EVICTED, number, (reason,)) for reason, number in sorted(evicted.items())),
+        ]
+
+
+class ProbeEndpoint(WebSocketEndpoint):
+    """Serves the `PROBES` of a service without a port of its own, at WEIR_WORKER_PORT."""
+
+    def __init__(self, config: Config, lifecycle: ServiceLifecycle) -> None:
+        super().__init__(config, {config.worker.port: ()}, lifecycle)
+        self._reached_at, self._lifecycle = config.reached_at, lifecycle
+
+    async def open(self) -> None:
+        """Listens, and has the status say where. Raises PortTakenError."""
+        await super().open()
+        [server] = self._servers.values()
+        self._lifecycle.listens_at(f"http://{self._reached_at}:{server.port}")
+
 
 def _page(probe: Callable[[Health], HealthAnswer], health: Health) -> Refusal:
     status, body, headers = probe(health)
-    return Refusal(status, body.decode(), {"Content-Type": "application/json", **headers})
+    return Refusal(status, body.decode(), headers)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from weir.infra import log
+from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.errors import WeirError
+from weir.infra.metrics import Reading
 from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.runtime.tasks import until_failed
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Held, Refusal, Route
@@ -81,6 +82,16 @@ class Listener(Part):
         """Figures for the status file."""
         facts = {"senders": len(self._senders), "messages": self._messages, "refused": self._refused}
         return facts | {"unacknowledged": self._writer.pending if self._ready else 0}
+
+    def metrics(self) -> list[Reading]:
+        """Messages in, and who sends them."""
+        facts = self.facts()
+        return [
+            Reading(metrics.SENDERS, facts["senders"]),
+            Reading(metrics.TAKEN, facts["messages"]),
+            Reading(metrics.TURNED_DOWN, facts["refused"]),
+            Reading(metrics.UNACKNOWLEDGED, facts["unacknowledged"]),
+        ]
 
     def _answer(self, request: HandshakeRequest) -> Handler | Refusal | Held:
         if not self._ready:

@@ -48,7 +48,8 @@ class FeedClient:
         connection.settle = self._producer.drain
         self._classifier = Classifier()
         self._timestamps = Timestamps()
-        self._counts = {"messages": 0, "communications": 0, "relations": 0, "refused": 0}
+        #: What has come so far: messages, and of their elements the others.
+        self.counts = {"messages": 0, "communications": 0, "relations": 0, "refused": 0}
         self._refused_said = 0
         self._in_hand = False
 
@@ -67,7 +68,7 @@ class FeedClient:
                 await self._forward(incoming)
                 self._in_hand = False
         except FeedClosedError:
-            _log.info("feed.read_to_the_end", **self._counts)
+            _log.info("feed.read_to_the_end", **self.counts)
         finally:
             reporting.cancel()
             left = await self._producer.close(STOP_TIMEOUT)
@@ -76,12 +77,12 @@ class FeedClient:
             self._report()
 
     async def _forward(self, incoming: Incoming) -> None:
-        self._counts["messages"] += 1
+        self.counts["messages"] += 1
         for part in self._classifier.parts(incoming.data):
             if isinstance(part, Communications):
                 timestamp = self._timestamps.communications(self._clock())
                 await self._producer.send(self._communications, part.value, timestamp=timestamp)
-                self._counts["communications"] += part.count
+                self.counts["communications"] += part.count
             elif isinstance(part, Relations):
                 await self._relate(part)
             else:
@@ -92,7 +93,7 @@ class FeedClient:
         for key, value in part.records:
             await self._producer.send(self._relations, value, key, timestamp)
         await self._producer.drain()
-        self._counts["relations"] += len(part.records)
+        self.counts["relations"] += len(part.records)
 
     async def _refuse(self, part: RefusedElement, incoming: Incoming) -> None:
         now = self._clock()
@@ -107,7 +108,7 @@ class FeedClient:
         )
         headers = to_headers(origin)
         await self._producer.send(self._dead_letters, part.raw[:MAX_DEAD_LETTER], timestamp=now, headers=headers)
-        self._counts["refused"] += 1
+        self.counts["refused"] += 1
 
     async def _report_for_ever(self) -> None:
         while True:
@@ -116,13 +117,13 @@ class FeedClient:
 
     def _report(self) -> None:
         """The reader's part of the status, and one line where messages were refused since the last."""
-        facts: dict[str, Fact] = {**self._counts, "unacknowledged": self._producer.pending}
+        facts: dict[str, Fact] = {**self.counts, "unacknowledged": self._producer.pending}
         if (stalled := self._producer.stalled_for) >= PATIENCE:
             facts |= {"waiting_for": "Kafka", "waiting_s": _in_fives(stalled)}
         if (silent := _in_fives(self._connection.silent_for)) > 0:
             facts["silent_s"] = silent
         self._status.reader(**facts)
-        if (refused := self._counts["refused"]) > self._refused_said:
+        if (refused := self.counts["refused"]) > self._refused_said:
             _log.warning("feed.refused", messages=refused - self._refused_said, topic=self._dead_letters)
             self._refused_said = refused
 

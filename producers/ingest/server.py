@@ -7,9 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from weir.infra import log
+from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.errors import RetryableError
+from weir.infra.metrics import Reading
 from weir.infra.runtime.clock import wall_clock
 from weir.infra.runtime.patience import until_answered
 from weir.infra.runtime.service import Part
@@ -111,6 +112,13 @@ class Ingest(Part):
             "in_flight_bytes": self._writer.flight.size,
             "sockets": self._sockets.count if self._sockets else 0,
         }
+
+    def metrics(self) -> list[Reading]:
+        """Events by what became of them, and the bytes that wait for Kafka."""
+        return [
+            *metrics.counted(metrics.INGESTED, self._writer.counts, sorted(COUNTED), self._name),
+            Reading(metrics.IN_FLIGHT, self._writer.flight.size, (self._name,)),
+        ]
 
     def _let_in(self, let: bool) -> None:
         self._http.is_open = let

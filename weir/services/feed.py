@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from weir.consumers.feed.reporter import Reporter
+from weir.infra import metrics
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
+from weir.infra.metrics import Reading
 from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.runtime.threads import in_daemon
+from weir.infra.websocket.service import ProbeEndpoint
 from weir.producers.feed.client import FeedClient
 from weir.producers.feed.connection import FeedConnection
 from weir.producers.feed.status import FeedStatus
@@ -24,6 +27,7 @@ class Feed(Part):
         self._config, self._status = config, status
         self._connection = FeedConnection(url, status)
         self._reporter = Reporter(config, self._connection.send, url)
+        self._client: FeedClient | None = None
         self._status.connection("starting", url=self._connection.name)
 
     async def open(self) -> None:
@@ -33,7 +37,8 @@ class Feed(Part):
     async def work(self) -> None:
         """Reads and reports until cancelled; then ends within five seconds, with what was received in Kafka."""
         await self._reporter.start()  # before the feed is read: none of its windows can close unseen
-        reading = asyncio.create_task(FeedClient(self._config, self._connection, self._status).run())
+        self._client = FeedClient(self._config, self._connection, self._status)
+        reading = asyncio.create_task(self._client.run())
         others = [asyncio.create_task(self._connection.run()), asyncio.create_task(self._reporter.run())]
         try:
             await asyncio.wait([reading, *others], return_when=asyncio.FIRST_COMPLETED)
@@ -53,6 +58,11 @@ class Feed(Part):
         """As `FeedStatus` says it."""
         return self._status.state
 
+    def metrics(self) -> list[Reading]:
+        """What came over the feed."""
+        counts = {} if self._client is None else self._client.counts
+        return metrics.counted(metrics.FEED, counts, counts)
+
 
 async def connect(config: Config, url: str) -> None:
     """Connects the feed at `url` with Kafka, both ways, until cancelled; then ends within five seconds.
@@ -61,4 +71,4 @@ async def connect(config: Config, url: str) -> None:
     """
     status = FeedStatus(lambda state, facts: lifecycle.changed())
     lifecycle = ServiceLifecycle(config, "feed", facts=status.facts)
-    await lifecycle.run(Feed(config, url, status))
+    await lifecycle.run(Feed(config, url, status), ProbeEndpoint(config, lifecycle))

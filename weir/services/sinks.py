@@ -7,10 +7,12 @@ from weir.consumers.sinks.sink import Sink
 from weir.infra.config import Config
 from weir.infra.runtime.interpreter import for_many_records
 from weir.infra.runtime.service import ServiceLifecycle
+from weir.infra.websocket.service import ProbeEndpoint
 
 
 async def store(config: Config, name: str) -> None:
     """Runs the sink of that name until cancelled. Raises ConfigError where there is none."""
     for_many_records()
     sink = Sink(config, name, SINKS.get(name)(config))
-    await ServiceLifecycle(config, name, facts=sink.facts).run(sink)
+    lifecycle = ServiceLifecycle(config, name, facts=sink.facts)
+    await lifecycle.run(sink, ProbeEndpoint(config, lifecycle))

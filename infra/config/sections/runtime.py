@@ -1,4 +1,4 @@
-"""Settings of every process: its log, and the worker's own endpoint."""
+"""Settings of every process: its log, and the endpoint of workers and others without a port of their own."""
 
 from __future__ import annotations
 
@@ -21,4 +21,10 @@ class LogConfig(Section):
 class WorkerConfig(Section):
     """A worker of a job."""
 
-    port: int = whole("WEIR_WORKER_PORT", 0, 0, 65535, "where a worker serves GET /tables; 0: any port that is free")
+    port: int = whole(
+        "WEIR_WORKER_PORT",
+        0,
+        0,
+        65535,
+        "where a worker serves GET /tables, and a worker, a sink or the feed GET /metrics; 0: any port that is free",
+    )

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from weir.schemas.dead_letters import Headers
 from weir.schemas.topic import MAX_DEAD_LETTER, MAX_RECORD, Topic
+from weir.streams.engine.core.ledger import Routed
 
 #: The header of a result that holds its cell's state, where the value alone does not say it.
 STATE = "weir-state"
@@ -113,6 +114,21 @@ class Stage(ABC):
     @property
     def dropped(self) -> int | None:
         """How many keys it had to drop for want of room, since the beginning; None where it never has to."""
+        return None
+
+    @property
+    def routed(self) -> Routed | None:
+        """What became of the source's events since the beginning; None of a stage that reads no source."""
+        return None
+
+    @property
+    def watermark(self) -> int | None:
+        """How far event time has come here, in epoch ms; None while unknown, or where the stage has no event time."""
+        return None
+
+    @property
+    def cells(self) -> int | None:
+        """How many cells of state it holds; None of a stage that holds none."""
         return None
 
     @abstractmethod

@@ -11,14 +11,16 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from confluent_kafka import KafkaException
 
+from weir.infra import metrics
 from weir.infra.config import Config
 from weir.infra.errors import InDoubtError, RetryableError, TransactionAbortedError, WeirError
 from weir.infra.kafka.errors import missing
 from weir.infra.log import get_logger
+from weir.infra.metrics import Reading
 from weir.infra.runtime.clock import wall_clock
 from weir.infra.runtime.threads import in_daemon
 from weir.streams.engine.core.errors import EngineError
@@ -60,7 +62,7 @@ class DataPlane:
         self._lock = asyncio.Lock()
         self._wanted: set[Partition] = set()
         self._opening: list[Task] = []
-        self._generation = self._aborts = 0
+        self._generation = self._aborts = self._aborted = 0
         self._thread: threading.Thread | None = None
         self._group: Group | None = None
         self._layout: Layout | None = None
@@ -88,6 +90,15 @@ class DataPlane:
         """How many keys the tasks had to drop for want of room, since the beginning; None where they never have to."""
         known = [dropped for task in self._tasks.values() if (dropped := task.stage.dropped) is not None]
         return sum(known) if known else None
+
+    def metrics(self) -> Iterator[Reading]:
+        """The metrics of the job in this worker."""
+        job = (self._job.name,)
+        yield Reading(metrics.ABORTED, self._aborted, job)
+        if self.dropped is not None:
+            yield Reading(metrics.DROPPED, self.dropped, job)
+        for _, task in sorted(self._tasks.items()):
+            yield from task.metrics()
 
     async def assign(self, partitions: set[Partition]) -> None:
         """Closes all tasks and opens these. An assignment that the next one overtakes never starts."""
@@ -158,6 +169,7 @@ class DataPlane:
     def reopen(self, error: TransactionAbortedError, committed: bool) -> None:
         """Opens all tasks again after one's transaction was aborted; gives up where that does not help."""
         self._aborts = 1 if committed else self._aborts + 1
+        self._aborted += 1
         log.warning("transaction.aborted", error=str(error), in_a_row=self._aborts)
         if self._aborts > ABORTS:
             self._fail(error)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
+from weir.infra import metrics
 from weir.infra.config import Config
 from weir.infra.errors import InDoubtError, StoppedError, TransactionAbortedError
 from weir.infra.kafka.transactional import TransactionalProducer
 from weir.infra.log import get_logger
+from weir.infra.metrics import Reading
+from weir.infra.runtime.clock import wall_clock
 from weir.schemas.topic import kept_whole
 from weir.streams.engine.core.crash_points import reached
 from weir.streams.engine.core.errors import EngineError, SourceOffsetLostError, StateLostError, StateWithoutOffsetError
@@ -90,6 +93,8 @@ class Task:
             None  # was read then; None: no flush is under way
         )
         self._flusher: asyncio.Task[None] | None = None
+        self._processed = self._left = self._commits = 0
+        self._commit_s = 0.0
 
     def open(self, layout: Layout) -> None:
         """Fences, then asks for the committed offset, then restores: in this order, and off the event loop.
@@ -168,7 +173,9 @@ class Task:
                 f"{self.topic}[{self.partition}]: a slice begins at offset {start}, but {self.position} is next"
             )
         self._fresh = True
+        self._left = left
         if records:
+            self._processed += len(records)
             self.stage.process(records)
             self.position = records[-1].offset() + 1
             self.last_event = time.monotonic()
@@ -262,6 +269,8 @@ class Task:
                 commit = loop.run_in_executor(None, self._commit, batch, position)
                 await asyncio.wait_for(commit, COMMIT_S)
                 self._committed = True
+                self._commits += 1
+                self._commit_s += time.monotonic() - self._flushed
                 self._saved = position, batch.metadata
                 if of_stage:
                     self.stage.committed()
@@ -291,6 +300,20 @@ class Task:
     def saved(self) -> int:
         """The offset that was committed last, as far as is known."""
         return 0 if self._saved is None else self._saved[0]
+
+    def metrics(self) -> Iterator[Reading]:
+        """What the task has done since it was opened, and how far it is."""
+        place, stage = (self._job, self.topic, str(self.partition)), self.stage
+        yield Reading(metrics.RECORDS, self._processed, place)
+        yield Reading(metrics.LEFT, self._left, place)
+        yield Reading(metrics.COMMIT, self._commit_s, place, self._commits)
+        if stage.watermark is not None:
+            yield Reading(metrics.WATERMARK, (wall_clock() - stage.watermark) / 1000, place)
+        if stage.cells is not None:
+            yield Reading(metrics.CELLS, stage.cells, place)
+        if stage.routed is not None:
+            for fate in ("counted", "late", "dead"):
+                yield Reading(metrics.EVENTS, getattr(stage.routed, fate), (*place, fate))
 
     def _passed(self) -> FlushBatch | None:
         """Returns a batch that commits the position alone, if only control records and aborted transactions lie between

@@ -16,6 +16,7 @@ from weir.schemas.dead_letters import REPLAYED_FROM, Headers, Reason
 from weir.schemas.errors import PoisonError
 from weir.schemas.topic import MIB
 from weir.streams.engine.core.errors import unchanged
+from weir.streams.engine.core.ledger import Routed
 from weir.streams.engine.core.offset_metadata import read_metadata, write_metadata
 from weir.streams.engine.core.records import FRAME, FlushBatch, Produce, Record, Stage, largest
 from weir.streams.engine.input.dead_letters import KEPT_KEY
@@ -85,6 +86,14 @@ class RepartitionStage(Stage):
         self._announced = [-ANNOUNCE_MS] * outputs  # the watermark that each output partition knows; below 0: none
         self._timed = job.timed
         self._unflushed = True
+
+    @property
+    def routed(self) -> Routed:
+        return self._source.routed
+
+    @property
+    def watermark(self) -> int | None:
+        return self._source.mark.watermark
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:

@@ -13,6 +13,7 @@ from weir.schemas.dead_letters import REPLAYED_FROM, Headers
 from weir.schemas.errors import PoisonError
 from weir.schemas.topics import DEAD_LETTERS
 from weir.streams.engine.core.errors import unchanged
+from weir.streams.engine.core.ledger import Routed
 from weir.streams.engine.core.offset_metadata import read_metadata, write_metadata
 from weir.streams.engine.core.records import FROM_START, FlushBatch, Produce, Record, Stage
 from weir.streams.engine.core.watermarks import MergedWatermarks
@@ -64,6 +65,10 @@ class _Table(Stage):
         self._table.close()
 
     @property
+    def cells(self) -> int:
+        return len(self._table)
+
+    @property
     def dropped(self) -> int | None:
         return None if self._job.capacity is None else self._table.dropped
 
@@ -99,6 +104,14 @@ class KeyedStage(_Table):
         self._source = SourcePartition(job.name, job.source, job.max_skew, now_ms, timed=job.timed)
         self._reader = KeyedReader(self._source, job.source, job.key)
         self._unflushed = True
+
+    @property
+    def routed(self) -> Routed:
+        return self._source.routed
+
+    @property
+    def watermark(self) -> int | None:
+        return self._source.mark.watermark
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:

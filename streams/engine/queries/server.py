@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from aiohttp import web
 
-from weir.infra import log
+from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.errors import PortTakenError, RetryableError
 from weir.infra.http import HttpLimits, HttpServer
+from weir.infra.http.endpoint import probes
 from weir.infra.http.parameters import BadRequestError
 from weir.infra.kafka.table_info import TableList as Described
 from weir.infra.kafka.worker_directory import client_id
+from weir.infra.metrics import Reading
+from weir.infra.version import VERSION
 from weir.streams.engine.core.job import Job
 from weir.streams.engine.dataplane.dataplane import DataPlane
 from weir.streams.engine.queries.directory import table_task
@@ -73,6 +76,7 @@ class Endpoint:
         app.router.add_get("/tables", self._list)
         app.router.add_get("/tables/{rest:.*}", self._table)
         app.router.add_get("/health", self._health)
+        app.add_routes(probes(self))
         self._server = HttpServer(app, HttpLimits.of(self._config.http), shutdown=SHUTDOWN_S)
         await self._server.start_on(self._socket)
         _log.info("worker.serves", address=self.address)
@@ -83,6 +87,25 @@ class Endpoint:
             await self._server.stop()
         if self._tables is not None:
             await self._tables.close()
+
+    @property
+    def state(self) -> str:
+        """`running`, or `waiting`."""
+        return self._plane.state[0]
+
+    @property
+    def reason(self) -> str | None:
+        """What the worker waits for; None where it has no partitions, or runs."""
+        return self._plane.state[2]
+
+    def metrics(self) -> Iterator[Reading]:
+        """The metrics of the worker."""
+        service = f"worker-{self._job.name}"
+        yield Reading(metrics.INFO, 1, (service, VERSION))
+        yield Reading(metrics.READY, self.state == "running", (service,))
+        yield from self._plane.metrics()
+        if self._server is not None:
+            yield from self._server.metrics()
 
     async def _health(self, _: web.Request) -> web.Response:
         state, own, reason = self._plane.state

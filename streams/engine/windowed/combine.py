@@ -12,6 +12,7 @@ from weir.schemas.errors import PoisonError
 from weir.schemas.topics import LATE_EVENTS
 from weir.streams.engine.aggregates.partials import Owners, Partial, encode, split
 from weir.streams.engine.core.errors import unchanged
+from weir.streams.engine.core.ledger import Routed
 from weir.streams.engine.core.offset_metadata import read_metadata, write_metadata
 from weir.streams.engine.core.records import FlushBatch, Produce, Record, Stage
 from weir.streams.engine.input.dead_letters import to_dead_letter
@@ -52,6 +53,14 @@ class Combine(Stage):
         self._late: list[Produce] = []
         self._announced = -1  # the closing time in the last flush; -1: none yet
         self._unflushed = True
+
+    @property
+    def routed(self) -> Routed:
+        return self._source.routed
+
+    @property
+    def watermark(self) -> int | None:
+        return self._source.mark.watermark
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:

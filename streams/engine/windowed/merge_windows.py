@@ -89,6 +89,10 @@ class Merge(Merging):
         self._gone: int | None = None  # the start of the latest window whose cells Kafka has deleted
         self._begun: dict[int, int] = {}  # where cells began when this was committed, of the latest windows
 
+    @property
+    def cells(self) -> int:
+        return sum(len(self._table.cells(window)) for window in self._table.windows())
+
     def restore(self, metadata: str | None) -> None:
         if metadata is None:
             self._table.restore(None)

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,26 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
 
 from support.command import Running, started, weir
-from support.wait import until
+from support.wait import PATIENCE_S, until
 from weir.infra.config import Config
 from weir.infra.errors import StartError
+from weir.infra.metrics import METRICS
 from weir.infra.ports import free_ports
 from weir.services.up import up
+
+NOT_SERVICES = ("kafka", "postgres", "feed-server")
+
+
+def asked(url: str) -> tuple[int, str]:
+    """The status and the body of an answer."""
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            return answer.status, answer.read().decode().rstrip("\n")
+    except urllib.error.HTTPError as e:
+        return e.code, e.read().decode()
 
 
 def embedded(folder: Path) -> dict[str, str]:
@@ -120,6 +135,24 @@ def test_every_address_that_is_told_works_as_it_is(whole: Running, shared_home: 
     assert told["services"]["kafka"]["address"] == f"kafka://{told['kafka']}"
     topics = json.loads(weir(shared_home, "topics", "--json").stdout)
     assert {topic["exists"] for topic in topics} == {True}
+
+
+def test_every_process_says_how_it_does_and_prometheus_reads_its_metrics(
+    whole: Running, shared_home: dict[str, str]
+) -> None:
+    addresses = {name: one["address"] for name, one in services(shared_home).items() if name not in NOT_SERVICES}
+    found = set()
+    for name, address in addresses.items():
+        at = address.replace("ws://", "http://")
+        until(lambda at=at: asked(f"{at}/readyz")[0] == 200)
+        assert asked(f"{at}/healthz") == (200, '{"status":"ok"}')
+        families = {family.name: family for family in parse(asked(f"{at}/metrics")[1])}
+        [ready] = families["weir_service_ready"].samples
+        assert (ready.labels, ready.value) == ({"service": name}, 1)
+        assert "process_resident_memory_bytes" in families
+        found |= families.keys()
+    unseen = {metric.name.removesuffix("_total") for metric in METRICS} - found
+    assert unseen == {"weir_websocket_evicted"}  # nobody was
 
 
 def test_a_second_weir_on_the_same_home_says_who_has_it(whole: Running, shared_home: dict[str, str]) -> None:

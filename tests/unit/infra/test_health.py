@@ -6,12 +6,17 @@ from typing import NamedTuple
 
 import pytest
 
+from weir.infra import metrics
+from weir.infra.metrics import Reading
 from weir.infra.runtime.health import PROBES
 
 
 class Said(NamedTuple):
     state: str
     reason: str | None = None
+
+    def metrics(self) -> list[Reading]:
+        return [Reading(metrics.READY, self.state == "running", ("some",))]
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,9 @@ def test_ready_is_who_runs(health: Said, status: int, body: bytes) -> None:
     assert (answer.status, answer.body) == (status, body)
     assert ("Retry-After" in answer.headers) is (status == 503)
     assert PROBES["/healthz"](health).status == 200
+
+
+def test_metrics_are_served_as_prometheus_wants_them() -> None:
+    answer = PROBES["/metrics"](Said("running"))
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b'weir_service_ready{service="some"} 1.0' in answer.body

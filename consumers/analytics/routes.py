@@ -31,10 +31,10 @@ from weir.infra.connections.admission import ConnectionLimits
 from weir.infra.errors import ArchiveUnavailableError, PostgresUnavailableError, RetryableError
 from weir.infra.http import HttpLimits
 from weir.infra.http.parameters import BadRequestError
+from weir.infra.http.responses import bad_request, json_response, not_found, unavailable
+from weir.infra.retry_after import RETRY_LATER
 from weir.infra.runtime.clock import wall_clock
 
-#: Seconds after which a client that got 503 may well ask again.
-RETRY_AFTER = 5
 #: So many downloads at once: each holds a page of rows, and what the client has not taken yet.
 MAX_DOWNLOADS = 4
 #: A page of a download has payloads of so many bytes at most.
@@ -114,7 +114,7 @@ class AnalyticsApi:
         start, end, form = parse_summary(request.query.items(), _accept(request), self._today())
         found = await self._repository.summary(Scope.of(tenant), tenant, start, end)
         if form is Format.JSON:
-            return _json(200, found)
+            return json_response(200, found)
         return await self._download(request, f"summary-{tenant}", _one(found), Summary, form)
 
     async def _download(
@@ -124,7 +124,7 @@ class AnalyticsApi:
         """The pages as a file. What fails at the first piece has a status; later, the connection is cut."""
         remote = request.remote or ""
         if self._downloads.enter(remote):
-            return unavailable("too many downloads are running, in all or from this address; retry later")
+            return unavailable("too many downloads are running, in all or from this address; retry later", RETRY_LATER)
         try:
             pieces = written(pages, kind, form)
             first = await anext(pieces)
@@ -152,13 +152,6 @@ class AnalyticsApi:
         return dt.datetime.fromtimestamp(self._clock() / 1000, dt.UTC).date()
 
 
-def unavailable(reason: str) -> web.Response:
-    """Asking again later may help."""
-    response = _json(503, {"status": "unavailable", "error": {"reason": reason}})
-    response.headers["Retry-After"] = str(RETRY_AFTER)
-    return response
-
-
 def _answering(handler: Handler) -> Handler:
     """The handler, its errors as answers. What exactly is wrong with a server is for the log: it may name hosts."""
 
@@ -167,15 +160,15 @@ def _answering(handler: Handler) -> Handler:
             return await handler(request)
         except BadRequestError as e:
             status = 406 if isinstance(e, NotAcceptableError) else 400
-            return _json(status, {"error": {"field": e.field, "reason": e.reason}})
+            return bad_request(e, status)
         except UnknownTenantError as e:
-            return _json(404, {"error": {"reason": str(e)}})
+            return not_found(str(e))
         except PostgresUnavailableError as e:
             _said.warning("analytics.unavailable", error=str(e))
-            return unavailable("Postgres cannot be asked right now")
+            return unavailable("Postgres cannot be asked right now", RETRY_LATER)
         except ArchiveUnavailableError as e:
             _said.warning("analytics.unavailable", error=str(e))
-            return unavailable("the archive, where these events are, cannot be read right now")
+            return unavailable("the archive, where these events are, cannot be read right now", RETRY_LATER)
 
     return answer
 
@@ -211,7 +204,7 @@ def _linked(request: web.Request, body: dict[str, object], rest: str | None, tim
 
     The defaults of the times are the clock's, which has gone on by then.
     """
-    response = _json(200, body if rest is None else body | {"next": rest})
+    response = json_response(200, body if rest is None else body | {"next": rest})
     if rest is not None:
         address = request.rel_url.update_query(times | {"after": rest})
         response.headers["Link"] = f'<{address}>; rel="next"'
@@ -220,7 +213,3 @@ def _linked(request: web.Request, body: dict[str, object], rest: str | None, tim
 
 def _accept(request: web.Request) -> str:
     return ",".join(request.headers.getall("Accept", []))
-
-
-def _json(status: int, body: object) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")

@@ -15,12 +15,13 @@ from weir.consumers.analytics.routes import AnalyticsApi
 from weir.consumers.api.table_proxy import TableProxy
 from weir.consumers.archive.reader import ArchiveReader
 from weir.consumers.links.progress import link_progress
-from weir.consumers.links.routes import LinksApi, json_response, unavailable
+from weir.consumers.links.routes import LinksApi, postgres_away
 from weir.infra import postgres
 from weir.infra.config import Config
 from weir.infra.errors import PostgresUnavailableError
 from weir.infra.http import HttpLimits
 from weir.infra.http.endpoint import HttpEndpoint
+from weir.infra.http.responses import json_response
 from weir.infra.kafka.table_info import TableInfo
 from weir.infra.progress.chain import Chain
 from weir.infra.redis import RedisStore
@@ -87,7 +88,7 @@ class Api:
                 with postgres.translated():
                     await connection.execute("SELECT FROM closed_windows LIMIT 0")
         except PostgresUnavailableError as e:
-            return unavailable(e)
+            return postgres_away(e)
         return json_response(200, {"status": "ok"})
 
     @asynccontextmanager

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 import aiohttp
-import msgspec
 from aiohttp import web
 from yarl import URL
 
@@ -15,13 +14,13 @@ from weir.consumers.api.table_directory import TableDirectory
 from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.errors import RetryableError
+from weir.infra.http.responses import json_response, not_found, unavailable
 from weir.infra.kafka.table_info import TableInfo, TableList
 from weir.infra.kafka.worker_directory import AFTER_A_MISS_S, FRESH_S, WorkerDirectory
+from weir.infra.retry_after import RETRY_SOON
 
 #: How long a worker has for its answer. It may have to ask another, which may have to wait for a commit.
 _PATIENCE = aiohttp.ClientTimeout(total=30.0, connect=1.0)
-#: Seconds after which a client that got 503 may well ask again.
-_RETRY_AFTER = 1
 
 _log = log.get_logger(__name__)
 _said = log.Limited(_log)
@@ -48,7 +47,7 @@ class TableProxy:
 
     async def _list(self, _: web.Request) -> web.Response:
         try:
-            return _json(200, TableList(list((await self._tables.states()).values())))
+            return json_response(200, TableList(list((await self._tables.states()).values())))
         except RetryableError as e:
             return _kafka_away(e)
 
@@ -63,9 +62,9 @@ class TableProxy:
             job = await self._tables.job_of(name)
             if job is None:
                 known = ", ".join(self._tables.names())
-                return _error(404, f"unknown table {name!r}; tables: {known} (GET /tables describes them)")
+                return not_found(f"unknown table {name!r}; tables: {known} (GET /tables describes them)")
             if not key:
-                return _json(200, (await self._tables.states())[name])
+                return json_response(200, (await self._tables.states())[name])
             target = f"{path}?{query}" if query else path
             for max_age in (FRESH_S, AFTER_A_MISS_S):
                 addresses = await self._directory(job).addresses(max_age)
@@ -75,7 +74,7 @@ class TableProxy:
                         return answer
         except RetryableError as e:
             return _kafka_away(e)
-        return _error(503, f"no worker of job {job} answers; `weir worker {job}` starts one")
+        return unavailable(f"no worker of job {job} answers; `weir worker {job}` starts one")
 
     def _directory(self, job: str) -> WorkerDirectory:
         if job not in self._workers:
@@ -88,12 +87,8 @@ class TableProxy:
             self._session = aiohttp.ClientSession(timeout=_PATIENCE)
         try:
             async with self._session.get(URL(f"http://{address}{target}", encoded=True)) as response:
-                answer = web.Response(
-                    status=response.status, body=await response.read(), content_type="application/json"
-                )
-                if "Retry-After" in response.headers:
-                    answer.headers["Retry-After"] = response.headers["Retry-After"]
-                return answer
+                passed = {name: response.headers[name] for name in RETRY_SOON if name in response.headers}
+                return json_response(response.status, await response.read(), passed)
         except (aiohttp.ClientError, TimeoutError) as e:
             _log.debug("api.worker_away", address=address, error=str(e))
             return None
@@ -101,16 +96,4 @@ class TableProxy:
 
 def _kafka_away(error: RetryableError) -> web.Response:
     _said.warning("api.unavailable", error=str(error))
-    return _error(503, "Kafka does not answer; retry later")
-
-
-def _json(status: int, body: object) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
-
-
-def _error(status: int, reason: str) -> web.Response:
-    body = {"error": {"reason": reason}}
-    response = _json(status, {"status": "unavailable", **body} if status == 503 else body)
-    if status == 503:
-        response.headers["Retry-After"] = str(_RETRY_AFTER)
-    return response
+    return unavailable("Kafka does not answer; retry later")

@@ -21,6 +21,7 @@ from weir.infra.config import Config
 from weir.infra.errors import RetryableError
 from weir.infra.kafka import client as kafka
 from weir.infra.metrics import Reading
+from weir.infra.retry_after import RETRY_SOON
 from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Refusal, Route
@@ -130,7 +131,7 @@ class Broadcaster(Part):
 
     def _answer(self, request: HandshakeRequest) -> Handler | Refusal:
         if self._catch_up is None or self._stopping:
-            return Refusal(503, "this broadcaster is starting or stopping; retry later", {"Retry-After": "1"})
+            return Refusal(503, "this broadcaster is starting or stopping; retry later", RETRY_SOON)
         try:
             return Subscriber(self, subscriptions.parse(request.query))
         except ValueError as e:

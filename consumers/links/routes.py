@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-import msgspec
 import psycopg
 from aiohttp import web
 
@@ -14,12 +13,11 @@ from weir.consumers.links.requests import parse
 from weir.infra import log
 from weir.infra.errors import PostgresUnavailableError
 from weir.infra.http.parameters import BadRequestError
+from weir.infra.http.responses import bad_request, json_response, unavailable
 from weir.infra.progress.progress import Lag
+from weir.infra.retry_after import RETRY_LATER
 from weir.infra.runtime.clock import wall_clock
 from weir.schemas.times import to_rfc3339
-
-#: Seconds after which a client that got 503 may well ask again.
-RETRY_AFTER = 5
 
 _said = log.Limited(log.get_logger(__name__))
 
@@ -48,13 +46,13 @@ class LinksApi:
         try:
             times, limit = parse(request.query.items(), self._clock())
         except BadRequestError as e:
-            return json_response(400, {"error": {"field": e.field, "reason": e.reason}})
+            return bad_request(e)
         lag = None if self._lag is None else self._lag()  # before the question: what comes meanwhile is not in it
         try:
             async with self._connection() as connection:
                 page = await closed_windows(connection, times.start, times.end, limit)
         except PostgresUnavailableError as e:
-            return unavailable(e)
+            return postgres_away(e)
         response = json_response(200, page.windows)
         if lag is not None:
             response.headers["Weir-Lag"] = lag_header(lag)
@@ -76,14 +74,7 @@ def lag_header(lag: Lag) -> str:
     return ", ".join(known) or "unknown"
 
 
-def json_response(status: int, body: object) -> web.Response:
-    """The body as JSON."""
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
-
-
-def unavailable(error: PostgresUnavailableError) -> web.Response:
+def postgres_away(error: PostgresUnavailableError) -> web.Response:
     """Asking again later may help. What exactly is wrong is for the log: it may name hosts and users."""
     _said.warning("api.unavailable", error=str(error))
-    response = json_response(503, {"status": "unavailable", "error": {"reason": "Postgres cannot be asked right now"}})
-    response.headers["Retry-After"] = str(RETRY_AFTER)
-    return response
+    return unavailable("Postgres cannot be asked right now", RETRY_LATER)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from aiohttp import web
 
 from weir.consumers.metrics.answers import MetricAnswers
@@ -10,6 +9,7 @@ from weir.consumers.metrics.requests import parse, type_of
 from weir.consumers.metrics.revisions import MetricView
 from weir.infra.errors import OverloadError
 from weir.infra.http.parameters import BadRequestError
+from weir.infra.http.responses import bad_request, json_response, not_found, unavailable
 from weir.infra.http.waiting import behind, parse_after, wait_for
 from weir.infra.progress.progress import BehindError, Lag
 
@@ -17,8 +17,6 @@ UNKNOWN = (
     "no event of this type in the last day has been counted; one that was accepted a moment ago may still be on its "
     "way: `?after=now` waits for it"
 )
-#: Seconds after which a client that got 503 may well ask again.
-RETRY_AFTER = 1
 
 
 class AggregatesApi:
@@ -40,14 +38,14 @@ class AggregatesApi:
         try:
             minutes, event_type = parse(request.query.items())
         except BadRequestError as e:
-            return _refused(e)
+            return bad_request(e)
         return await self._answer(request, minutes, event_type)
 
     async def _one(self, request: web.Request) -> web.Response:
         try:
             minutes, event_type = parse(request.query.items(), type_of(request.rel_url.raw_path))
         except BadRequestError as e:
-            return _refused(e)
+            return bad_request(e)
         return await self._answer(request, minutes, event_type)
 
     async def _answer(self, request: web.Request, minutes: int, event_type: str | None) -> web.Response:
@@ -55,7 +53,7 @@ class AggregatesApi:
             after = parse_after(request.query.items())
             await wait_for(self._view.progress, after)
         except BadRequestError as e:
-            return _refused(e)
+            return bad_request(e)
         except (BehindError, OverloadError) as e:
             return behind(e, self._view.lag())
         if after is not None:
@@ -71,27 +69,12 @@ class AggregatesApi:
             elif not self._view.caught_up:
                 return _starting(lag)
             else:
-                return _json(404, {"error": {"reason": UNKNOWN}, "lag": lag})
+                return not_found(UNKNOWN, lag=lag)
         except OverloadError as e:
-            return _unavailable({"error": {"reason": str(e)}})
-        return web.Response(body=body, content_type="application/json")
+            return unavailable(str(e), status=None)
+        return json_response(200, body)
 
 
 def _starting(lag: Lag) -> web.Response:
-    reason = "what is known of metrics is being read back from Kafka"
-    return _unavailable({"status": "starting", "error": {"reason": reason}, "lag": lag})
-
-
-def _unavailable(body: object) -> web.Response:
-    """Asking again later helps."""
-    response = _json(503, body)
-    response.headers["Retry-After"] = str(RETRY_AFTER)
-    return response
-
-
-def _refused(error: BadRequestError) -> web.Response:
-    return _json(400, {"error": {"field": error.field, "reason": error.reason}})
-
-
-def _json(status: int, body: object) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
+    """Asking again later helps: the view is being rebuilt."""
+    return unavailable("what is known of metrics is being read back from Kafka", status="starting", lag=lag)

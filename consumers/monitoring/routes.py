@@ -14,11 +14,10 @@ from weir.consumers.monitoring.requests import client_of, cursor_text, parse_dum
 from weir.consumers.monitoring.view import ClientView
 from weir.infra.errors import OverloadError
 from weir.infra.http.parameters import BadRequestError
+from weir.infra.http.responses import bad_request, json_response, not_found, unavailable
 from weir.infra.http.waiting import behind, parse_after, wait_for
 from weir.infra.progress.progress import BehindError, Lag
 
-#: Seconds after which a client that got 503 may well ask again.
-RETRY_AFTER = 1
 UNKNOWN = (
     "no event of this client has been counted; one that was accepted a moment ago may still be on its way: "
     "`?after=now` waits for it"
@@ -46,16 +45,16 @@ class ClientsApi:
             after, limit = parse_list(request.query.items())
             await wait_for(self._view.progress, parse_after(request.query.items()))
         except BadRequestError as e:
-            return _refused(e)
+            return bad_request(e)
         except (BehindError, OverloadError) as e:
             return behind(e, self._view.lag())
         lag = self._view.lag()
         if not self._view.has_anything:
-            return unavailable(lag)
+            return _starting(lag)
         found, more = self._view.store.clients(after, limit)
         body: dict[str, object] = {"lag": lag, "clients": [{"client_id": name, "keys": keys} for name, keys in found]}
         rest = cursor_text(found[-1][0]) if more else None
-        return _linked(_json(200, body if rest is None else body | {"next": rest}), request, rest)
+        return _linked(json_response(200, body if rest is None else body | {"next": rest}), request, rest)
 
     async def _dump(self, request: web.Request) -> web.Response:
         try:
@@ -63,26 +62,23 @@ class ClientsApi:
             query = parse_dump(request.query.items())
             await wait_for(self._view.progress, parse_after(request.query.items()))
         except BadRequestError as e:
-            return _refused(e)
+            return bad_request(e)
         except (BehindError, OverloadError) as e:
             return behind(e, self._view.lag())
         lag = self._view.lag()
         page = self._view.store.dump(client_id, query)
         if page is None:
             if not self._view.caught_up:
-                return unavailable(lag)
-            return _json(404, {"error": {"reason": UNKNOWN}, "lag": lag})
+                return _starting(lag)
+            return not_found(UNKNOWN, lag=lag)
         rest = None if page.next is None else cursor_text(page.next)
         body = await _in_turns(_written(client_id, lag, page, rest))
-        return _linked(web.Response(body=body, content_type="application/json"), request, rest)
+        return _linked(json_response(200, body), request, rest)
 
 
-def unavailable(lag: Lag) -> web.Response:
+def _starting(lag: Lag) -> web.Response:
     """Asking again later helps: the view is being rebuilt."""
-    reason = "what is known of clients is being read back from Kafka"
-    response = _json(503, {"status": "starting", "error": {"reason": reason}, "lag": lag})
-    response.headers["Retry-After"] = str(RETRY_AFTER)
-    return response
+    return unavailable("what is known of clients is being read back from Kafka", status="starting", lag=lag)
 
 
 def _written(client_id: str, lag: Lag, page: ClientPage, rest: str | None) -> Iterator[bytes]:
@@ -108,11 +104,3 @@ def _linked(response: web.Response, request: web.Request, rest: str | None) -> w
         address = request.rel_url.update_query({"cursor": rest})
         response.headers["Link"] = f'<{address}>; rel="next"'
     return response
-
-
-def _refused(error: BadRequestError) -> web.Response:
-    return _json(400, {"error": {"field": error.field, "reason": error.reason}})
-
-
-def _json(status: int, body: object) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")

@@ -13,10 +13,10 @@ from weir.infra import log
 from weir.infra.http import errors
 from weir.infra.http.budget import COUNTED, AnswerBudget
 from weir.infra.http.limits import HttpLimits
+from weir.infra.retry_after import RETRY_SOON
 
 #: How long after the client's end of sending the connection is still there for requests that came before it.
 _SOON = 0.05
-_AGAIN = {"Retry-After": "1"}
 
 
 class ConnectionOwner(Protocol):
@@ -128,7 +128,7 @@ class HttpConnection(web.RequestHandler):
             self._host.said.warning("http.unread_answers", remote=self.remote, bytes=self._host.answers.size)
             answer, size = (
                 errors.error_response(
-                    503, "too many answers are waiting for clients to read them; retry later", _AGAIN
+                    503, "too many answers are waiting for clients to read them; retry later", RETRY_SOON
                 ),
                 0,
             )
@@ -193,7 +193,7 @@ class HttpConnection(web.RequestHandler):
         if self._head_since is None:
             self._leave()
         else:
-            self._refuse("the request did not come in time, and others waited", _AGAIN)
+            self._refuse("the request did not come in time, and others waited", RETRY_SOON)
         return True
 
     # Between requests, and endings.

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import msgspec
 from aiohttp import web
 
+from weir.infra.http.responses import json_response
+
 #: As much of a reason as is said that quotes what a client sent, in characters.
 _LONGEST = 200
 #: For statuses whose reason aiohttp gives no more of than the status itself.
@@ -26,7 +28,7 @@ def error_body(reason: str) -> bytes:
 
 def error_response(status: int, reason: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """The answer."""
-    return web.Response(status=status, body=error_body(reason), headers=headers, content_type="application/json")
+    return json_response(status, error_body(reason), headers)
 
 
 def as_json(error: web.HTTPException, method: str) -> web.Response:

@@ -22,6 +22,7 @@ from weir.infra.http.connection import HttpConnection
 from weir.infra.http.errors import raw_error
 from weir.infra.http.limits import HttpLimits
 from weir.infra.metrics import Reading
+from weir.infra.retry_after import RETRY_SOON
 
 #: How often within the shortest deadline the server looks for connections whose time is over.
 _LOOKS = 8
@@ -29,7 +30,6 @@ _LOOKS = 8
 _ENDS = 64
 #: As much of a refused request is read as has come by then.
 _READ = 64 << 10
-_AGAIN = {"Retry-After": "1"}
 
 _log = log.get_logger("http")
 
@@ -194,6 +194,6 @@ def _begun(
 def _refuse(connected: socket.socket, reason: str) -> None:
     """Answers whatever is asked with 503, as far as that can be done at once."""
     with connected, contextlib.suppress(OSError):
-        connected.send(raw_error(503, reason, _AGAIN))
+        connected.send(raw_error(503, reason, RETRY_SOON))
         connected.shutdown(socket.SHUT_WR)
         connected.recv(_READ)  # what is left unread would end the connection before the answer is read

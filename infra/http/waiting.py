@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import msgspec
 from aiohttp import web
 
 from weir.infra.http.parameters import BadRequestError, parse_int
+from weir.infra.http.responses import unavailable
 from weir.infra.progress.position import BadPositionError, Position, from_text
 from weir.infra.progress.progress import Lag, Progress
 
@@ -18,8 +18,6 @@ WAITING = ("after", "wait")
 NOW = "now"
 #: How long an answer is waited for, in seconds, where the question does not say, and at most.
 DEFAULT_S, MAX_S = 10, 60
-#: Seconds after which a client that got 503 may well ask again.
-RETRY_AFTER = 1
 
 
 class After(NamedTuple):
@@ -65,10 +63,4 @@ async def wait_for(progress: Progress, after: After | None) -> None:
 
 def behind(error: Exception, lag: Lag) -> web.Response:
     """503: asking again later helps. `error` is a BehindError or an OverloadError."""
-    body = {"status": "behind", "error": {"reason": str(error)}, "lag": lag}
-    return web.Response(
-        status=503,
-        body=msgspec.json.encode(body),
-        content_type="application/json",
-        headers={"Retry-After": str(RETRY_AFTER)},
-    )
+    return unavailable(str(error), status="behind", lag=lag)

@@ -12,9 +12,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from weir.infra.metrics import CONTENT_TYPE, Reading, exposition
+from weir.infra.retry_after import RETRY_SOON
 
-#: Seconds after which who was told that the service is not ready may well ask again.
-RETRY_AFTER_S = 1
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
@@ -52,7 +51,7 @@ def ready(health: Health) -> HealthAnswer:
         return HealthAnswer(200, b'{"status":"ready"}', _JSON)
     body = {"status": health.state, "reason": health.reason}
     told = {name: value for name, value in body.items() if value is not None}
-    return HealthAnswer(503, msgspec.json.encode(told), _JSON | {"Retry-After": str(RETRY_AFTER_S)})
+    return HealthAnswer(503, msgspec.json.encode(told), _JSON | RETRY_SOON)
 
 
 def metrics(health: Health) -> HealthAnswer:

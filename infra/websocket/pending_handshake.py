@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from weir.infra import log
+from weir.infra.retry_after import RETRY_SOON
 from weir.infra.websocket import handshake
 from weir.infra.websocket.connection import Handler
 from weir.infra.websocket.handshake import HandshakeRefusedError, HandshakeRequest, Refusal
@@ -81,7 +82,7 @@ class PendingHandshake:
             self._readable()
         if self._incomplete:
             self._server.warn("websocket.crowded", remote=self._remote, received=len(self._head))
-            self._refuse(Refusal(408, "the request did not come in time, and others waited", {"Retry-After": "1"}))
+            self._refuse(Refusal(408, "the request did not come in time, and others waited", RETRY_SOON))
 
     def _too_late(self) -> None:
         self._server.warn("websocket.handshake_timeout", remote=self._remote, received=len(self._head))

@@ -14,6 +14,7 @@ from weir.infra.connections.acceptor import SOON, Acceptor
 from weir.infra.connections.admission import ConnectionLimits
 from weir.infra.connections.awaiting_request import AwaitingRequest
 from weir.infra.errors import PortTakenError
+from weir.infra.retry_after import RETRY_LATER
 from weir.infra.websocket import handshake
 from weir.infra.websocket.connection import Connection, Handler
 from weir.infra.websocket.handshake import HandshakeRefusedError, HandshakeRequest, Refusal
@@ -26,7 +27,6 @@ _READ = 64 << 10
 _QUIET_READ = 4 << 10
 #: How often within the idle time the server looks for silent peers.
 _LOOKS = 8
-_RETRY_AFTER = "5"
 #: The events by which connections are cut, and how the metric calls them.
 _EVICTIONS = {"websocket.too_slow": "too_slow", "websocket.silent": "silent", "websocket.flood": "flood"}
 
@@ -171,7 +171,7 @@ class WebSocketServer:
             raise HandshakeRefusedError(made)
         if forbidden := self._counts.enter(request.remote):
             self.warn("websocket.limit", remote=request.remote, reason=forbidden)
-            raise HandshakeRefusedError(Refusal(503, forbidden, {"Retry-After": _RETRY_AFTER}))
+            raise HandshakeRefusedError(Refusal(503, forbidden, RETRY_LATER))
         return key, request, made
 
     def opened(self, connected: socket.socket, request: HandshakeRequest, handler: Handler, early: bytes) -> None:

@@ -11,6 +11,7 @@ from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.errors import WeirError
 from weir.infra.metrics import Reading
+from weir.infra.retry_after import RETRY_SOON, retry_after
 from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.runtime.tasks import until_failed
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Held, Refusal, Route
@@ -24,7 +25,7 @@ PATHS = ("/websocket", "/ws/manager")
 
 _KNOWN = {"channel", "ack"}
 _WAITING = msgspec.json.encode({"waiting": "Kafka does not answer"})
-_NOT_READY = Refusal(503, "this listener is starting or stopping; retry later", {"Retry-After": "1"})
+_NOT_READY = Refusal(503, "this listener is starting or stopping; retry later", RETRY_SOON)
 
 _log = log.get_logger("listener")
 
@@ -99,7 +100,7 @@ class Listener(Part):
         verdict = self._auth.check(request.headers.get("authorization"), request.remote, self._clock())
         made: Handler | Refusal
         if verdict.status == 429:
-            retry = {"Retry-After": str(verdict.retry_after)}
+            retry = retry_after(verdict.retry_after)
             return Refusal(429, "wrong credentials, after too many wrong ones from this address", retry)
         if verdict.status == 401:
             if "authorization" in request.headers:

@@ -11,6 +11,8 @@ from aiohttp import HttpVersion11, web
 from weir.infra.config import Config
 from weir.infra.errors import WeirError
 from weir.infra.http import ANSWERS, COUNTED, HttpLimits, Shared, error_response
+from weir.infra.http.responses import json_response
+from weir.infra.retry_after import RETRY_SOON
 from weir.producers.ingest.body import BodyError
 from weir.producers.ingest.intake import Intake
 from weir.producers.ingest.results import PIECE, IngestResponse
@@ -20,8 +22,6 @@ from weir.producers.ingest.writer import IngestWriter
 BODY_TIMEOUT = 30.0
 
 _JSON, _LINES = "application/json", "application/x-ndjson"
-#: For those who may well try again: in so many seconds.
-AGAIN = {"Retry-After": "1"}
 
 #: Where there is no room for the verdicts.
 UNTOLD = "too many answers wait to be read: what became of these events is not told"
@@ -87,7 +87,7 @@ class HttpIngest:
         if request.method != "POST":
             raise RequestRefusedError(405, f"method {request.method} is not allowed; allowed: POST", {"Allow": "POST"})
         if not self.is_open:
-            raise RequestRefusedError(503, "the service is starting or stopping; retry later", AGAIN)
+            raise RequestRefusedError(503, "the service is starting or stopping; retry later", RETRY_SOON)
         if request.content_type not in (_JSON, _LINES) or (request.charset or "utf-8").lower() != "utf-8":
             raise RequestRefusedError(415, f"the Content-Type must be {_JSON} or {_LINES}, in UTF-8",
                                {"Accept": f"{_JSON}, {_LINES}"})  # fmt: skip
@@ -115,7 +115,7 @@ class HttpIngest:
                     self._room_for(remote, 0, size)
         except TimeoutError as e:
             if not self.is_open:
-                raise RequestRefusedError(503, "the service is stopping; retry later", AGAIN) from e
+                raise RequestRefusedError(503, "the service is stopping; retry later", RETRY_SOON) from e
             raise RequestRefusedError(
                 408, f"the request body was not complete within {BODY_TIMEOUT:g} s", {"Connection": "close"}
             ) from e
@@ -134,7 +134,7 @@ class HttpIngest:
             raise _of_body(e) from None
         if not self._bodies.fits_for(remote, more, own):
             raise RequestRefusedError(
-                429, "too many request bodies from this address are incomplete; retry later", AGAIN
+                429, "too many request bodies from this address are incomplete; retry later", RETRY_SOON
             )
 
     def _too_long(self) -> RequestRefusedError:
@@ -143,14 +143,14 @@ class HttpIngest:
 
 async def _said(request: web.Request, made: IngestResponse) -> web.StreamResponse:
     """Writes the answer, a long one in pieces: each is made when the client has taken those before it."""
-    headers = AGAIN if made.status == 503 else {}
+    headers = RETRY_SOON if made.status == 503 else {}
     if len(made.findings) <= PIECE and made.size <= COUNTED:
         body = b"".join(made.pieces())
-        return web.Response(status=made.status, body=body, headers=headers, content_type="application/json")
+        return json_response(made.status, body, headers)
     answers, remote = request.app[ANSWERS], request.remote or ""
     cost = 2 * made.size // max(1, len(made.findings) // PIECE)  # a piece, and what of it the transport keeps
     if not await answers.room_for(remote, cost):
-        return refusal(RequestRefusedError(503, UNTOLD, AGAIN))
+        return refusal(RequestRefusedError(503, UNTOLD, RETRY_SOON))
     response = web.StreamResponse(status=made.status, headers=headers)
     response.content_type = "application/json"
     # ConnectionError: the client has left; aiohttp notices as well.
@@ -164,7 +164,7 @@ async def _said(request: web.Request, made: IngestResponse) -> web.StreamRespons
 
 
 def _of_body(error: BodyError) -> RequestRefusedError:
-    return RequestRefusedError(error.status, str(error), AGAIN if error.status in (429, 503) else {})
+    return RequestRefusedError(error.status, str(error), RETRY_SOON if error.status in (429, 503) else {})
 
 
 def refusal(error: RequestRefusedError) -> web.Response:

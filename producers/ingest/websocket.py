@@ -13,9 +13,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from weir.infra.config import Config
 from weir.infra.connections.admission import ConnectionLimits
 from weir.infra.http import ANSWERS, COUNTED, AnswerBudget, HttpLimits
+from weir.infra.retry_after import RETRY_SOON
 from weir.producers.ingest.body import BodyError
 from weir.producers.ingest.request import IngestRequest
-from weir.producers.ingest.routes import AGAIN, UNTOLD, RequestRefusedError, refusal
+from weir.producers.ingest.routes import UNTOLD, RequestRefusedError, refusal
 from weir.producers.ingest.writer import IngestWriter
 
 #: The longest message, in bytes.
@@ -78,7 +79,7 @@ class WebSocketIngest:
         try:
             self._check(request, socket)
             if forbidden := self._counts.enter(remote):
-                raise RequestRefusedError(503, forbidden, AGAIN)
+                raise RequestRefusedError(503, forbidden, RETRY_SOON)
         except RequestRefusedError as e:
             return refusal(e)
         try:
@@ -95,7 +96,7 @@ class WebSocketIngest:
 
     def _check(self, request: web.Request, socket: web.WebSocketResponse) -> None:
         if not self.is_open:
-            raise RequestRefusedError(503, "the service is starting or stopping; retry later", AGAIN)
+            raise RequestRefusedError(503, "the service is starting or stopping; retry later", RETRY_SOON)
         if not socket.can_prepare(request):
             raise RequestRefusedError(
                 426, "this path accepts only WebSocket connections", {"Upgrade": "websocket", "Connection": "Upgrade"}

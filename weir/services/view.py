@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from weir.consumers.views.view import TopicView
 from weir.infra.config import Config
 from weir.infra.http.endpoint import HttpEndpoint
+from weir.infra.http.responses import json_response
+from weir.infra.retry_after import RETRY_SOON
 from weir.infra.runtime.service import Facts, Part, ServiceLifecycle
 from weir.producers.ingest.server import Ingest
-
-#: Seconds after which a client that got 503 may well ask again.
-_RETRY_AFTER = 1
 
 
 async def serve(
@@ -48,11 +46,7 @@ async def serve(
             "ingest": ingest.facts(),
             shown: facts(),
         }
-        response = web.Response(body=msgspec.json.encode(body), content_type="application/json")
-        if state != "running":
-            response.set_status(503)
-            response.headers["Retry-After"] = str(_RETRY_AFTER)
-        return response
+        return json_response(200, body) if state == "running" else json_response(503, body, RETRY_SOON)
 
     lifecycle = ServiceLifecycle(config, service, facts=told, address=f"http://{config.host}:{port}")
     every = [*ingest.routes(), *routes, web.get("/health", health)]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-import msgspec
 from aiohttp import web
 
 from weir.infra import log, metrics
@@ -14,6 +13,7 @@ from weir.infra.errors import PortTakenError, RetryableError
 from weir.infra.http import HttpLimits, HttpServer
 from weir.infra.http.endpoint import probes
 from weir.infra.http.parameters import BadRequestError
+from weir.infra.http.responses import bad_request, json_response, not_found, unavailable
 from weir.infra.kafka.table_info import TableList as Described
 from weir.infra.kafka.worker_directory import client_id
 from weir.infra.metrics import Reading
@@ -24,8 +24,6 @@ from weir.streams.engine.queries.directory import table_task
 from weir.streams.engine.queries.queries import ANSWERS, FORWARDED, NotHereError, QueryResult, TableQueries
 from weir.streams.engine.queries.requests import TableQuery, check, parse
 
-#: Seconds after which a client that got 503 may well ask again.
-RETRY_AFTER = 1
 #: Seconds that running requests have to end when the worker stops.
 SHUTDOWN_S = 0.5
 
@@ -111,34 +109,32 @@ class Endpoint:
         state, own, reason = self._plane.state
         body = {"status": "ok", "job": self._job.name, "state": state, "partitions": own}
         more = {"error": reason, "dropped": self._plane.dropped}
-        return _json(200, body | {name: value for name, value in more.items() if value is not None})
+        return json_response(200, body | {name: value for name, value in more.items() if value is not None})
 
     async def _list(self, _: web.Request) -> web.Response:
         """The job's table, if it has one."""
         own = [] if self._tables is None else [await self._tables.state()]
-        return _json(200, Described(own), {ANSWERS: self._config.topic(self._job.name)})
+        return json_response(200, Described(own), {ANSWERS: self._config.topic(self._job.name)})
 
     async def _table(self, request: web.Request) -> web.Response:
         table = self._job.table
         if self._tables is not None and table is not None and request.rel_url.raw_path == f"/tables/{table.name}":
-            return _json(200, await self._tables.state(), {ANSWERS: self._tables.group})
+            return json_response(200, await self._tables.state(), {ANSWERS: self._tables.group})
         try:
             question = parse(request.rel_url.raw_path, request.query.items())
             if self._tables is None or table is None or question.table != table.name:
                 has = "has none" if table is None else f"has {table.name}"
                 reason = f"job {self._job.name} has no table {question.table!r}; the job {has}"
-                return _json(404, {"error": {"reason": reason}})
+                return not_found(reason)
             check(question, self._job)
         except BadRequestError as e:
-            return _json(400, {"error": {"field": e.field, "reason": e.reason}})
+            return bad_request(e)
         try:
             status, body = await self._answer(self._tables, question, request)
         except (NotHereError, RetryableError) as e:
             _said.info("table.not_here", table=question.table, error=str(e))
-            body_503 = {"status": "unavailable", "error": {"reason": str(e)}}
-            return _json(503, body_503, {"Retry-After": str(RETRY_AFTER)})
-        headers = {ANSWERS: self._tables.group}
-        return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+            return unavailable(str(e))
+        return json_response(status, body, {ANSWERS: self._tables.group})
 
     async def _answer(self, tables: TableQueries, question: TableQuery, request: web.Request) -> QueryResult:
         forwarded = request.headers.get(FORWARDED)
@@ -152,7 +148,3 @@ class Endpoint:
             return await tables.own(question, [int(partition) for partition in partitions.split(",")])
         except ValueError as e:
             raise NotHereError(f"header {FORWARDED}: no list of partitions in {forwarded!r}") from e
-
-
-def _json(status: int, body: object, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json", headers=headers)

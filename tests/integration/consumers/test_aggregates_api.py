@@ -232,7 +232,7 @@ def test_kafka_away_is_told_and_what_is_known_is_answered(
         until(lambda: api.get("/health").body["status"] == "waiting")
         until(lambda: api.get("/aggregates").body["lag"]["ms"] > 2_000)
         assert api.counts() == {"login": 1}
-        assert [s.state for s in read_all(settings) if s.name == "metrics"] == ["waiting"]
+        until(lambda: [s.state for s in read_all(settings) if s.name == "metrics"] == ["waiting"])
         server.start()
         Job(settings).write(cell(now - 5, "login", [(1.0, "a"), (2.0, "b")]))
         until(lambda: api.get("/health").status == 200 and api.counts() == {"login": 2})

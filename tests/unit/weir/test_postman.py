@@ -26,10 +26,10 @@ SERVERS = {
     "streams/engine/queries/server.py": "worker",
     "producers/simulators/feed/server.py": "feed",
     "consumers/monitoring/routes.py": "monitoring",
-    "weir/services/monitoring.py": "monitoring",
     "consumers/metrics/routes.py": "metrics",
-    "weir/services/metrics.py": "metrics",
 }
+#: Routes of a file that several ports have.
+SHARED = {"weir/services/view.py": ("monitoring", "metrics")}
 #: What takes events in, on which port, and where its routes are made: their paths are the intakes' own.
 INTAKES = {"monitoring": MONITORING, "metrics": METRICS}
 INGEST = ("producers/ingest/routes.py", "producers/ingest/websocket.py")
@@ -61,7 +61,8 @@ def declared() -> dict[str, set[str]]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and makes_route(node.func):
                     [route] = [a.value for a in node.args if isinstance(a, ast.Constant) and str(a.value)[:1] == "/"]
-                    found[SERVERS[name]].add(re.sub(r"\{\w+:(.*?)\}", r"\1", str(route)))
+                    for port in SHARED.get(name) or (SERVERS[name],):
+                        found[port].add(re.sub(r"\{\w+:(.*?)\}", r"\1", str(route)))
     for port, intake in INTAKES.items():
         found[port] |= {path for path in (intake.path, intake.websocket) if path}
     for port, paths in ROUTES.items():

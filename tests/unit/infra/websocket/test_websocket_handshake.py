@@ -107,5 +107,14 @@ def test_an_origin_has_to_be_allowed_where_there_is_one() -> None:
 
 def test_a_refusal_is_an_answer_that_ends_the_connection() -> None:
     answer = handshake.refused(Refusal(401, "who?", {"WWW-Authenticate": 'Basic realm="weir"'}))
-    assert answer.startswith(b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="weir"\r\n')
-    assert b"\r\nConnection: close\r\n\r\nwho?\n" in answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *headers = head.split(b"\r\n")
+    assert (status, body) == (b"HTTP/1.1 401 Unauthorized", b"who?\n")
+    assert b'WWW-Authenticate: Basic realm="weir"' in headers
+    assert b"Content-Type: text/plain; charset=utf-8" in headers
+    assert headers[-1] == b"Connection: close"
+
+
+def test_what_is_no_text_says_its_own_type() -> None:
+    answer = handshake.refused(Refusal(200, "{}", {"Content-Type": "application/json"}))
+    assert answer.count(b"Content-Type: ") == answer.count(b"Content-Type: application/json\r\n") == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from weir.infra.supervisor import launch
+from weir.infra.supervisor.logs import put_aside
 
 Process = subprocess.Popen[bytes]
 
@@ -21,6 +22,7 @@ def spawn(
     command: Sequence[str | Path],
     *,
     log: Path | None = None,
+    output: int | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     user: str | None = None,
@@ -28,7 +30,8 @@ def spawn(
     stdout: BinaryIO | None = None,
     signal_at_parents_end: signal.Signals = signal.SIGKILL,
 ) -> Process:
-    """Starts `command` without waiting for it; its output is added to `log`, or is weir's own output.
+    """Starts `command` without waiting for it; its output is added to `log`, or goes to the descriptor `output`, or is
+    weir's own output.
 
     With `user`, weir being root, the program runs as that user, without any capability. `cwd` is entered before: the
     program can use its working directory although it may not pass the folders above. `stdin` is what it reads, nothing
@@ -39,12 +42,14 @@ def spawn(
     thread that starts a child is its parent.
     """
     shim = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(signal_at_parents_end)), user or ""]
-    with log.open("ab") if log else contextlib.nullcontext() as output:
+    if log is not None:
+        put_aside(log)
+    with log.open("ab") if log else contextlib.nullcontext(output) as printed:
         return subprocess.Popen(
             [*shim, *map(str, command)],
             stdin=stdin or subprocess.DEVNULL,
-            stdout=stdout or output,
-            stderr=output,
+            stdout=stdout or printed,
+            stderr=printed,
             cwd=cwd,
             env=env,
             process_group=0,

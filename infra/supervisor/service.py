@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from weir.infra.config import Config
 from weir.infra.errors import ServerFailedError
 from weir.infra.ports import Port, check_all_free
 from weir.infra.runtime.patience import waiting_for
 from weir.infra.runtime.status import ServiceStatus, read_one
+from weir.infra.supervisor.logs import LogPump
 from weir.infra.supervisor.processes import Process, spawn
 from weir.schemas.topic import Topic
 
@@ -43,17 +43,17 @@ class Service:
 
 
 class ServiceProcess:
-    """A service as the supervisor runs it. Its output is weir's own, or goes to a file of its own in `logs`."""
+    """A service as the supervisor runs it. What it prints goes to its log, by `logs`."""
 
     writes_own_status = True
     stop_signal = signal.SIGTERM
     #: A service must survive a crash in any case, and a hard end cannot hang.
     signal_at_parents_end = signal.SIGKILL
 
-    def __init__(self, config: Config, service: Service, logs: Path | None = None) -> None:
+    def __init__(self, config: Config, service: Service, logs: LogPump) -> None:
         self._config = config
         self._service = service
-        self._log = logs / f"{service.name}.log" if logs else None
+        self._logs = logs
         self.name = service.name
         self.ports = [
             Port(config.host, config.port(port), f"the service {self.name}", f"WEIR_{port.upper()}_PORT")
@@ -74,7 +74,8 @@ class ServiceProcess:
         """Starts `weir …` with this weir's interpreter and environment."""
         # -P: the current folder is no place to import from, whatever modules lie in it.
         command = [sys.executable, "-P", "-m", "weir", *self._service.command(self._config)]
-        return spawn(command, log=self._log, signal_at_parents_end=self.signal_at_parents_end)
+        with self._logs.pipe(self.name) as output:
+            return spawn(command, output=output, signal_at_parents_end=self.signal_at_parents_end)
 
     def wait_ready(self, process: Process) -> None:
         """Returns once the service says that it is past its start, or has said nothing for long. Blocks; raises

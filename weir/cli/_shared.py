@@ -6,12 +6,40 @@ import os
 import sys
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from weir.infra.config import Config
+
+
+def topic_names(incomplete: str) -> list[str]:
+    """The topics that begin like this, for a shell's completion."""
+    from weir.schemas.topics import TOPICS
+
+    return [topic.name for topic in TOPICS if topic.name.startswith(incomplete)]
+
+
+def job_names(incomplete: str) -> list[str]:
+    """The jobs that begin like this, for a shell's completion."""
+    from weir.streams.jobs.registry import JOBS
+
+    return [name for name in JOBS if name.startswith(incomplete)]
+
+
+def service_names(incomplete: str) -> list[str]:
+    """The servers and services that begin like this, for a shell's completion."""
+    from weir.services.registry import EMBEDDED, services
+
+    return [name for name in (*EMBEDDED, *(one.name for one in services())) if name.startswith(incomplete)]
+
+
+#: The argument of commands that work on a topic.
+TopicArgument = Annotated[
+    str,
+    typer.Argument(metavar="TOPIC", help="The topic's name, as `weir topics` shows it.", autocompletion=topic_names),
+]
 
 
 def configured(service: str) -> Config:
@@ -76,8 +104,8 @@ def print_json(value: object) -> None:
 
 
 class Listing:
-    """A table for people. `right`, `fold` and `whole` name the columns that are aligned to the right, broken where
-    they are too long, or never broken; `widths` has the greatest width of some.
+    """A table for people. `right`, `fold`, `whole` and `cut` name the columns that are aligned to the right, broken
+    where they are too long, never broken, or cut there; `widths` has the greatest width of some.
     """
 
     def __init__(
@@ -86,6 +114,7 @@ class Listing:
         right: Collection[str] = (),
         fold: Collection[str] = (),
         whole: Collection[str] = (),
+        cut: Collection[str] = (),
         widths: Mapping[str, int] | None = None,
         title: str | None = None,
         show_header: bool = True,
@@ -94,14 +123,16 @@ class Listing:
         from rich.text import Text
 
         shown = None if title is None else Text(title, "table.title")
-        self._table = Table(box=None, title=shown, title_justify="left", show_header=show_header)
+        #: The table, as rich draws it.
+        self.drawing = Table(box=None, title=shown, title_justify="left", show_header=show_header, expand=bool(cut))
         for header in headers:
-            self._table.add_column(
+            self.drawing.add_column(
                 Text(header),
                 justify="right" if header in right else "left",
                 overflow="fold" if header in fold else "ellipsis",
-                no_wrap=header in whole,
+                no_wrap=header in whole or header in cut,
                 max_width=(widths or {}).get(header),
+                ratio=1 if header in cut else None,  # it gets what the others leave
             )
 
     def add(self, *cells: object, style: str = "") -> None:
@@ -109,13 +140,13 @@ class Listing:
         from rich.text import Text
 
         shown = (c if isinstance(c, Text) else Text("" if c is None else str(c)) for c in cells)
-        self._table.add_row(*shown, style=style)
+        self.drawing.add_row(*shown, style=style)
 
     def show(self) -> None:
         """Writes the table to standard output."""
         from rich.console import Console
 
-        Console().print(self._table)
+        Console().print(self.drawing)
 
 
 def show_rows(headers: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[str] = ()) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from weir.cli._shared import Listing
+from weir.cli._shared import Listing, job_names
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ledger(
-    job: Annotated[str, typer.Argument(help="The job.")] = "links",
+    job: Annotated[str, typer.Argument(help="The job.", autocompletion=job_names)] = "links",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Show the outcome of every event: accepted = counted + late + dead, and how many are not processed yet.

@@ -7,22 +7,39 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
 from weir import cli
 from weir.cli._shared import say
 from weir.infra.runtime.patience import tell_by
+from weir.infra.version import VERSION
 from weir.schemas.errors import WeirError
 
 app = typer.Typer(
     name="weir",
-    help="Exact, fast stream processing on Kafka.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"weir {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def weir(
+    _: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Exact, fast stream processing on Kafka."""
+
+
 for _module in sorted(pkgutil.iter_modules(cli.__path__), key=lambda module: module.name):
     if _module.name != "main" and not _module.name.startswith("_"):
         import_module(f"weir.cli.{_module.name}").register(app)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from weir.cli._shared import say, time_ms
+from weir.cli._shared import TopicArgument, say, time_ms
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def produce(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name, as `weir topics` shows it.")],
+    topic: TopicArgument,
     file: Annotated[
         typer.FileBinaryRead, typer.Argument(metavar="[FILE|-]", help="JSON lines; - is standard input.")
     ] = "-",  # type: ignore[assignment]

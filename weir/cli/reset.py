@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._shared import job_names
+
 if TYPE_CHECKING:
     from weir.consumers.sinks.table import Table
     from weir.infra.config import Config
@@ -21,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def reset(
-    job: Annotated[str, typer.Argument(help="The job, as `weir worker` names it.")],
+    job: Annotated[str, typer.Argument(help="The job, as `weir worker` names it.", autocompletion=job_names)],
     yes: Annotated[int, typer.Option("--yes", count=True, help="Give it twice to skip both confirmations.")] = 0,
     keep_tables: Annotated[
         bool,

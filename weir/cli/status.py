@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weir.cli._shared import Listing, print_json
+from weir.cli._shared import Listing, print_json, say, service_names, show_rows
 
 if TYPE_CHECKING:
-    from weir.services.overview import Fact, Overview
+    from weir.services.overview import Fact, Overview, OverviewEntry
 
 _COLOURS = {
     "running": "green",
@@ -20,6 +22,19 @@ _COLOURS = {
     "failed": "red",
     "refused": "red",
 }
+#: The facts that a line tells, where they are not 0, and their words. `weir status NAME` tells all.
+_TOLD = {
+    "embedded": "embedded",
+    "partitions": "partitions",
+    "senders": "senders",
+    "subscribers": "subscribers",
+    "behind_records": "behind",
+    "unacknowledged": "unacknowledged",
+    "refused": "refused",
+    "dropped": "dropped",
+    "restarts": "restarts",
+    "exit_code": "was the exit code",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -28,48 +43,96 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A server or service: everything that is known of it.",
+            show_default=False,
+            autocompletion=service_names,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON; addresses can be used as they are.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 unless everything is running.")] = False,
 ) -> None:
     """Show the address and the state of every server and service."""
     from weir.infra import config as configuration
     from weir.services.overview import overview
 
     found = overview(configuration.load(os.environ))
+    shown = found.services if name is None else {name: _one(found, name)}
     if as_json:
-        print_json(found)
+        print_json(found if name is None else shown[name])
+    elif name is not None:
+        _details(shown[name])
     else:
-        listing(found).show()
+        show(found)
+    if check and (unwell := [f"{key} is {entry.state}" for key, entry in shown.items() if entry.state != "running"]):
+        say(", ".join(unwell))
+        raise typer.Exit(1)
 
 
-def listing(found: Overview) -> Listing:
-    """Returns the status as a table, with passwords in addresses hidden."""
+def _one(found: Overview, name: str) -> OverviewEntry:
+    """Raises WeirError where there is no such server or service."""
+    from weir.schemas.errors import WeirError
+
+    if name not in found.services:
+        raise WeirError(f"unknown service {name}; there are {', '.join(found.services)}")
+    return found.services[name]
+
+
+def _details(entry: OverviewEntry) -> None:
+    """Shows everything that is known of one."""
+    from weir.infra.config.secrets import shown
+
+    facts = {"state": entry.state, "address": shown(entry.address or ""), "pid": entry.pid, **entry.detail}
+    show_rows(("fact", "value"), [(key, value) for key, value in facts.items() if value not in (None, "")])
+
+
+def show(found: Overview) -> None:
+    """Shows one line for each: a table for people, with tabs between the cells for a pipe."""
+    if sys.stdout.isatty():
+        table(found.services, f"weir on {found.home}").show()
+        return
+    from weir.infra.config.secrets import shown
+
+    show_rows(
+        (),
+        [
+            (name, entry.state, shown(entry.address or ""), entry.pid or "", _remark(entry))
+            for name, entry in found.services.items()
+        ],
+    )
+
+
+def table(entries: Mapping[str, OverviewEntry], title: str) -> Listing:
+    """Returns a table with a line for each server and service. Hides passwords in addresses."""
     from rich.text import Text
 
     from weir.infra.config.secrets import shown
 
-    table = Listing(
-        "service", "state", "address", "pid", "detail",
-        title=f"weir on {found.home}",
-        whole=["service", "state", "pid"],
-        fold=["address"],  # all of it, so that it can be copied
-    )  # fmt: skip
-    for service, entry in found.services.items():
-        detail = ", ".join(_fact(name, value) for name, value in entry.detail.items() if value is not None)
+    listing = Listing("service", "state", "address", "", title=title, whole=["service", "state", "address"], cut=[""])
+    for name, entry in entries.items():
         colour = _COLOURS.get(entry.state, "dim")
-        state = Text(entry.state, colour)
-        table.add(service, state, shown(entry.address or ""), entry.pid, detail)
-    return table
+        listing.add(name, Text(f"● {entry.state}", colour), shown(entry.address or ""), _remark(entry))
+    return listing
+
+
+def _remark(entry: OverviewEntry) -> str:
+    """What somebody who looks should know: why it does not run, else what it holds and how far it is behind."""
+    if entry.detail.get("error"):
+        return str(entry.detail["error"])
+    facts = [_fact(name, entry.detail[name]) for name in _TOLD if entry.detail.get(name)]
+    return ", ".join(facts)
 
 
 def _fact(name: str, value: Fact) -> str:
-    """One fact of a service in words; a list of partitions is only counted, --json has them all.
+    """One fact in words.
 
-    >>> _fact("partitions", "relations[0]"), _fact("embedded", True), _fact("embedded", False), _fact("attempt", 3)
-    ('1 partition', 'embedded', 'not embedded', 'attempt 3')
+    >>> _fact("partitions", "relations[0] relations[1]"), _fact("behind_records", 12), _fact("embedded", True)
+    ('2 partitions', '12 behind', 'embedded')
     """
-    if isinstance(value, bool):
-        return name if value else f"not {name}"
-    if name == "partitions" and isinstance(value, str):
-        count = len(value.split())
+    if name == "partitions":
+        count = len(str(value).split())
         return f"{count} partition{'' if count == 1 else 's'}"
-    return f"{name} {value}"
+    word = _TOLD[name]
+    return word if isinstance(value, bool) else f"{value} {word}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weir.cli._shared import say, until_closed
+from weir.cli._shared import TopicArgument, say, until_closed
 
 if TYPE_CHECKING:
     from weir.infra.kafka.record_view import RecordView
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tail(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name, as `weir topics` shows it.")],
+    topic: TopicArgument,
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Start with the records that exist already.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weir.cli._shared import agreed, time_ms
+from weir.cli._shared import TopicArgument, agreed, time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def trim(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name, as `weir topics` shows it.")],
+    topic: TopicArgument,
     keep: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Keep the last N offsets of each partition.")
     ] = None,

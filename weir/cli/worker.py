@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._shared import job_names
+
 if TYPE_CHECKING:
     from weir.infra.config import Config
     from weir.infra.runtime.status import StatusFile
@@ -20,7 +22,11 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     job: Annotated[
-        str, typer.Argument(help="The job: the name of one of weir's or of an app's, or module:attribute of your own.")
+        str,
+        typer.Argument(
+            help="The job: the name of one of weir's or of an app's, or module:attribute of your own.",
+            autocompletion=job_names,
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="The worker's name in `weir status`.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Draw the job, and start nothing.")] = False,

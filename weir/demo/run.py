@@ -56,7 +56,7 @@ class DemoRun:
         print(f"weir: starting servers and services; their logs are in {self._logs}", file=sys.stderr, flush=True)
         try:
             only = ",".join(name for name in wanted(self._config) if name in ORDER)
-            async with up(self._config, only, self._logs):
+            async with up(self._config, only):
                 try:
                     with await in_daemon(lambda: DemoReader(self._config, wall_clock())) as reader:
                         async with asyncio.TaskGroup() as group:

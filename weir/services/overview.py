@@ -38,7 +38,8 @@ class Overview(msgspec.Struct, frozen=True):
 def overview(config: Config) -> Overview:
     """Reads what services say of themselves, and asks the two servers. Takes seconds where one does not answer."""
     said = {status.name: status for status in read_all(config)}
-    running = _children(said.pop("weir", None))
+    weir = said.pop("weir", None)
+    running = _children(weir)
     entries = {
         "kafka": _server(config, "kafka", f"kafka://{config.kafka.bootstrap}", said.pop("kafka", None)),
         "postgres": _server(
@@ -47,13 +48,16 @@ def overview(config: Config) -> Overview:
     }
     for service in services():
         if status := said.pop(service.name, None):
-            entries[service.name] = _entry(status)
+            entries[service.name] = entry_of(status)
         elif service.name in running:
             entries[service.name] = OverviewEntry("starting")
         elif service.wanted(config):
             entries[service.name] = OverviewEntry("stopped")
+    for name, entry in entries.items():
+        if weir is not None and (restarts := weir.detail.get(f"restarts.{name}")):
+            entry.detail["restarts"] = restarts
     # Those that were started by hand, beside `weir up` or without it.
-    entries |= {name: _entry(status) for name, status in said.items()}
+    entries |= {name: entry_of(status) for name, status in said.items()}
     return Overview(str(config.home), config.kafka.bootstrap, config.dsn, entries)
 
 
@@ -62,7 +66,8 @@ def _children(weir: ServiceStatus | None) -> list[str]:
     return str(weir.detail.get("children", "")).split(",") if weir and weir.state == "running" else []
 
 
-def _entry(status: ServiceStatus) -> OverviewEntry:
+def entry_of(status: ServiceStatus) -> OverviewEntry:
+    """Returns what a service says of itself, as the overview has it."""
     gone = status.state in ("stopped", "failed", REFUSED)  # the pid of a failed one is its supervisor's
     detail = {} if status.state == "stopped" else status.detail
     return OverviewEntry(status.state, status.address, None if gone else status.pid, detail)
@@ -72,7 +77,7 @@ def _server(config: Config, name: str, address: str, status: ServiceStatus | Non
     """An embedded one is what its process is, and must answer as well; one elsewhere must answer."""
     embedded = EMBEDDED[name](config)
     if embedded and (status is None or status.state != "running"):
-        return _entry(status) if status else OverviewEntry("stopped", address)
+        return entry_of(status) if status else OverviewEntry("stopped", address)
     error = _ask_kafka(config) if name == "kafka" else _ask_postgres(config)
     detail: dict[str, Fact] = {"embedded": embedded}
     if error:

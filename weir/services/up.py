@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from contextlib import closing
 
 from weir.infra import log
 from weir.infra.config import Config
@@ -19,6 +19,7 @@ from weir.infra.servers.kafka import KafkaServer
 from weir.infra.servers.postgres import PostgresServer
 from weir.infra.supervisor.child import Child
 from weir.infra.supervisor.home import own_home
+from weir.infra.supervisor.logs import LogPump
 from weir.infra.supervisor.service import ServiceProcess
 from weir.infra.supervisor.supervisor import Supervisor
 from weir.schemas.topics import TOPICS
@@ -28,10 +29,12 @@ _log = log.get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def up(config: Config, only: str | None = None, logs: Path | None = None) -> AsyncIterator[list[str]]:
+async def up(
+    config: Config, only: str | None = None, onward: Callable[[bytes], object] | None = None
+) -> AsyncIterator[list[str]]:
     """Runs everything that `weir up [--only a,b]` runs while the block runs; yields the names of servers and services.
 
-    What the services print is this process's output, or goes to files in the folder `logs`, which must be there.
+    What a service prints goes to WEIR_HOME/logs/NAME.log, and whole lines of it to `onward` where that is given.
     Services inherit this process's environment, which must be the one that `config` was read from. Runs in the main
     thread (`Supervisor`). What passes by itself is waited for, however long, and told.
 
@@ -40,6 +43,7 @@ async def up(config: Config, only: str | None = None, logs: Path | None = None) 
     """
     names = wanted(config, only)
     chosen = [service for service in services() if service.name in names]
+    logs = LogPump(config.home / "logs", onward)
     processes = [ServiceProcess(config, service, logs) for service in chosen]
     servers: list[Child] = []
     if "kafka" in names:
@@ -49,7 +53,7 @@ async def up(config: Config, only: str | None = None, logs: Path | None = None) 
     children = [*servers, *processes]
     for child in children:
         child.check()
-    with own_home(config, EMBEDDED):
+    with closing(logs), own_home(config, EMBEDDED):
         check_all_free(port for child in children for port in child.ports)
         async with Supervisor(config) as supervisor:
             await supervisor.start_servers(servers)

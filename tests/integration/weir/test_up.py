@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
 import socket
+import struct
+import termios
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,11 +24,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from support.command import Running, started, weir
+from support.processes import start
 from support.wait import PATIENCE_S, until
 from weir.infra.config import Config
 from weir.infra.errors import StartError
 from weir.infra.metrics import METRICS
 from weir.infra.ports import free_ports
+from weir.infra.supervisor.logs import log_file
 from weir.services.up import up
 
 NOT_SERVICES = ("kafka", "postgres", "feed-server")
@@ -50,6 +57,16 @@ def embedded(folder: Path) -> dict[str, str]:
         "WEIR_API_PORT": str(api),
         "WEIR_PARTITIONS": "1",
     }
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal of 100 columns: what a person sees, and what a program is given."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    yield master, slave
+    os.close(slave)
+    os.close(master)
 
 
 @pytest.fixture
@@ -155,6 +172,18 @@ def test_every_process_says_how_it_does_and_prometheus_reads_its_metrics(
     assert unseen == {"weir_websocket_evicted"}  # nobody was
 
 
+def test_status_and_logs_say_what_an_operator_asks(whole: Running, shared_home: dict[str, str]) -> None:
+    until(lambda: weir(shared_home, "status", "--check").returncode == 0)
+    one = dict(line.split(b"\t") for line in weir(shared_home, "status", "worker-links").stdout.splitlines())
+    assert (one[b"state"], one[b"partitions"]) == (b"running", b"communications[0] links-partials[0] relations[0]")
+    unknown = weir(shared_home, "status", "nobody")
+    assert unknown.returncode == 1
+    assert b"unknown service nobody; there are kafka, postgres, " in unknown.stderr
+    assert b"api.running" in weir(shared_home, "logs", "api").stdout
+    last = weir(shared_home, "logs", "-n", "1").stdout.splitlines()
+    assert {line.split(b" | ")[0].strip() for line in last} >= {b"kafka", b"postgres", b"api", b"worker-links"}
+
+
 def test_a_second_weir_on_the_same_home_says_who_has_it(whole: Running, shared_home: dict[str, str]) -> None:
     second = weir(shared_home, "up")
     assert second.returncode == 1
@@ -181,11 +210,30 @@ def test_ctrl_c_ends_all_of_it_and_leaves_nothing(whole: Running, shared_home: d
     assert all(gone(pid) for pid in children)
     assert started_for(Path(shared_home["WEIR_HOME"])) == []
     assert state(shared_home, *names) == {"stopped"}
+    check = weir(shared_home, "status", "--check")
+    assert (check.returncode, check.stderr.startswith(b"weir: kafka is stopped, postgres is stopped")) == (1, True)
     left = {path.stem for path in Path(shared_home["WEIR_HOME"], "run").glob("*.json")}
     assert left <= {"feed-server"}  # that one is not of this weir
     told = [line for line in whole.err if b"weir.stop" in line]
     assert [b"weir.stopping" in told[0], b"weir.stopped" in told[-1]] == [True, True]
     assert whole.err[-1] == told[-1]
+
+
+def test_a_terminal_shows_a_line_for_each_and_the_logs_are_in_files(
+    environ: dict[str, str], config: Config, terminal: tuple[int, int]
+) -> None:
+    master, slave = terminal
+    process = start(environ, ("up", "--only", "api"), stdin=slave, stdout=slave, stderr=slave)
+    seen = b""
+    while not re.search("api .*● running.*http://127.0.0.1".encode(), seen):
+        seen += os.read(master, 4096)
+    process.send_signal(signal.SIGINT)
+    while b"weir: stopping" not in seen:
+        seen += os.read(master, 4096)
+    assert process.wait(PATIENCE_S) == 0
+    assert b"child.ready" not in seen
+    assert b"api.running" in log_file(config.home / "logs", "api").read_bytes()
+    assert b"weir.stopped" in log_file(config.home / "logs", "weir").read_bytes()
 
 
 @pytest.fixture

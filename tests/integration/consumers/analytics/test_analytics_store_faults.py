@@ -141,7 +141,7 @@ def test_a_paused_sink_that_comes_back_adds_nothing_and_stands_by(environ: dict[
             until(lambda: probe.count() == 1000)
             zombie.process.send_signal(signal.SIGCONT)
             until(lambda: "another analytics-store is at work" in probe.error())
-            assert second.state() == "running"
+            until(lambda: second.state() == "running")
             probe.check(events)
 
 

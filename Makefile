@@ -1,6 +1,6 @@
 # The commands of this project; CI runs the same ones. `make setup` first asks for nothing but Python 3.11 and make.
 
-.PHONY: setup runtime run test test-long test-unit chaos eos autobahn lint docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-listener bench-metrics bench-ingest bench-hostile bench-first-run bench-clients bench-analytics lock clean
+.PHONY: setup runtime run test test-long test-unit chaos eos autobahn lint compose docs bench bench-peers bench-latency bench-memory bench-growth bench-broadcast bench-listener bench-metrics bench-ingest bench-hostile bench-first-run bench-clients bench-analytics lock clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -52,6 +52,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+# docker-compose.yml, from the services that there are.
+compose: setup
+	$(BIN)/python -m weir.services.compose > docker-compose.yml
 
 docs: setup
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs

@@ -39,6 +39,9 @@ def connect(
 
 def serve(
     file: Annotated[Path | None, typer.Argument(help="A recorded feed.", dir_okay=False)] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Play the sample that weir brings instead of a file.")
+    ] = False,
     random: Annotated[bool, typer.Option("--random", help="Play a random feed instead of a file.")] = False,
     speed: Annotated[float, typer.Option(min=0.001, help="How many times faster than recorded.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Play the file again and again.")] = False,
@@ -71,10 +74,13 @@ def serve(
     from weir.infra.errors import ConfigError
     from weir.producers.simulators.feed import recorded as recorded_feed
     from weir.producers.simulators.feed.generated import RandomFeed
+    from weir.producers.simulators.feed.samples import SAMPLE
     from weir.services.feed_simulator import SERVICE, Simulation, simulate
 
-    if (file is None) != random:
-        raise ConfigError("nothing to play: give a FILE, or --random")
+    if [file is not None, sample, random].count(True) != 1:
+        raise ConfigError("give one thing to play: a FILE, --sample or --random")
+    if sample:
+        file = SAMPLE
     if loop and random:
         raise ConfigError("--loop is for a file: a random feed without --duration never ends")
     config = configured(SERVICE)

@@ -26,6 +26,9 @@ def links(
     end: Annotated[str | None, typer.Option("--to", help="Windows that start before this, RFC 3339.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most this many windows.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Begin with those that close from now on, and go on until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Show closed windows by time range: by default the hour before --to, which by default is now.
 
@@ -37,8 +40,12 @@ def links(
     from weir.consumers.links.requests import time_range
     from weir.infra import config
     from weir.infra.runtime.clock import wall_clock
+    from weir.infra.runtime.signals import until_signal
     from weir.schemas.times import to_rfc3339
 
+    if follow:
+        asyncio.run(until_signal(_follow(config.load(os.environ), wall_clock())))
+        return
     times = time_range(start, end, wall_clock())
     page = asyncio.run(_page(config.load(os.environ), times, limit))
     if as_json:
@@ -56,7 +63,7 @@ def links(
 def _write_lines(page: WindowPage) -> None:
     for summary in page.windows:
         for link in summary.links:  # an id holds no tab and no end of line: see weir.schemas.links
-            print(summary.window.start, link.source, link.destination, link.count, sep="\t")
+            print(summary.window.start, link.source, link.destination, link.count, sep="\t", flush=True)
 
 
 def _show(page: WindowPage) -> None:
@@ -83,3 +90,25 @@ async def _page(config: Config, times: Range, limit: int) -> WindowPage:
     async with connection:
         with postgres.translated():
             return await closed_windows(connection, times.start, times.end, limit)
+
+
+async def _follow(config: Config, now: int) -> None:
+    """Writes the links of each window that closes from `now` (epoch ms) on, as lines; waits while Postgres is away."""
+    import asyncio
+
+    from weir.consumers.links.requests import Range
+    from weir.infra.runtime.patience import until_answered
+    from weir.schemas.times import from_rfc3339
+
+    window = config.links.window
+    start = (now // window - 1) * window  # the last one that may not be closed yet
+
+    async def page() -> WindowPage:
+        return await _page(config, Range(start, start + 100 * window), 100)
+
+    while True:
+        found = await until_answered(page, lambda error, _, retry_in_s: say(f"{error}; retrying in {retry_in_s} s"))
+        _write_lines(found)
+        if found.windows:
+            start = from_rfc3339(found.windows[-1].window.end)
+        await asyncio.sleep(1)

@@ -202,9 +202,9 @@ def test_a_message_of_the_largest_size_is_read_and_a_larger_one_ends_the_connect
 
 def test_a_silent_feed_stays_connected(config: Config) -> None:
     async def run() -> None:
-        async with scripted(say_nothing) as feed, connected(config, feed.url, heartbeat=0.05) as connection:
+        async with scripted(say_nothing) as feed, connected(config, feed.url, heartbeat=1.0) as connection:
             receiving = asyncio.create_task(connection.receive())
-            await until_async(lambda: connection.silent_for > 0.5)
+            await until_async(lambda: connection.silent_for > 2.5)
             assert feed.connections == 1
             receiving.cancel()
             await asyncio.wait([receiving])
@@ -233,9 +233,9 @@ def test_a_feed_that_nobody_reads_is_slowed_down_and_not_taken_for_dead(config: 
             sent = n + 1
 
     async def run() -> None:
-        async with scripted(script) as feed, connected(config, feed.url, heartbeat=0.1) as connection:
+        async with scripted(script) as feed, connected(config, feed.url, heartbeat=1.0) as connection:
             await connection.receive()
-            await until_async(lambda: connection.silent_for > 1.0)
+            await until_async(lambda: connection.silent_for > 2.5)
             assert sent < 3_000
             assert [int((await connection.receive()).data) for _ in range(2_999)] == list(range(1, 3_000))
             assert feed.connections == 1

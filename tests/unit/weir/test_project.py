@@ -20,6 +20,7 @@ from weir.infra.extras import EXTRAS
 from weir.infra.servers.jars import KAFKA_VERSION, locked
 from weir.infra.servers.kafka import broker_settings
 from weir.infra.servers.postgres import POSTGRES_VERSION
+from weir.services import compose
 from weir.services.registry import services
 
 ROOT = Path(__file__).parents[3]
@@ -141,11 +142,23 @@ def defaults(environment: Mapping[str, object]) -> dict[str, str]:
     return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for name, value in environment.items()}
 
 
-def test_the_containers_run_what_weir_up_runs() -> None:
-    config = load({"WEIR_FEED_URL": "ws://feed/"})
-    for service in services():
-        assert OURS[service.name]["command"] == ["weir", *service.command(config)]
-    assert OURS.keys() == {service.name for service in services()} | {"topics"}
+def test_the_containers_are_those_that_the_registries_have() -> None:
+    assert (ROOT / "docker-compose.yml").read_text() == compose.text(), "run `make compose`"
+
+
+def test_every_container_is_watched_bounded_and_says_little() -> None:
+    for name, container in COMPOSE.items():
+        assert ("healthcheck" in container) is (name not in ("topics", "counts")), name  # one ends, one serves nobody
+        assert container["mem_limit"], name
+        assert container["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+        assert container["attach"] is (name == "counts"), name
+
+
+def test_no_password_is_in_the_file_that_cannot_be_set_from_outside() -> None:
+    for name, container in COMPOSE.items():
+        for variable, value in container.get("environment", {}).items():
+            if "PASSWORD" in variable or "SECRET" in variable or "://weir:" in str(value):
+                assert "${" in value, (name, variable)
 
 
 @pytest.mark.parametrize("name", [service.name for service in services() if service.ports and service.scheme == "http"])
@@ -161,10 +174,10 @@ def test_the_containers_servers_are_the_embedded_ones_versions() -> None:
 
 def test_the_containers_kafka_is_set_up_like_the_embedded_one() -> None:
     embedded = broker_settings(9092, 9093)
-    places = {"listeners", "advertised.listeners", "controller.quorum.voters", "log.dirs"}
+    places = {"listeners", "advertised.listeners", "controller.quorum.voters", "log.dirs", "inter.broker.listener.name"}
     for variable, value in COMPOSE["kafka"]["environment"].items():
         setting = variable.removeprefix("KAFKA_").lower().replace("_", ".")
-        if setting not in places | {"listener.security.protocol.map"}:
+        if setting not in places | {"listener.security.protocol.map", "heap.opts"}:
             assert str(value) == embedded[setting], variable
 
 

@@ -152,7 +152,7 @@ def test_a_subscriber_that_says_much_is_closed_and_the_others_get_everything(con
 
 def test_who_never_reads_is_gone_also_when_little_is_sent(config: Config, sender: Sender) -> None:
     async def main() -> None:
-        async with broadcasting(config, Limits(idle=0.4)) as running:
+        async with broadcasting(config, Limits(idle=1.0)) as running:
             _, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
             writer.write(
                 b"GET /websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

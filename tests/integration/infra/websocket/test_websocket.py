@@ -67,12 +67,12 @@ def test_who_is_silent_is_pinged_and_then_dropped() -> None:
     log: list[tuple[object, ...]] = []
 
     async def main() -> None:
-        async with serving(Limits(idle=0.4), lambda r: Echo(log)) as server:
+        async with serving(Limits(idle=1.0), lambda r: Echo(log)) as server:
             silent, living = await Raw.connect(server), await Raw.connect(server)
             assert await living.frame() == (9, b"")
             living.writer.write(masked(10))
             assert await silent.frame() == (9, b"")
-            assert await silent.end() == (1008, "nothing heard for 1 s")
+            assert await silent.end() == (1008, "nothing heard for 2 s")
             assert await living.frame() == (9, b"")
             living.writer.write(masked(1, b"here"))
             assert await living.frame() == (1, b"here")

@@ -9,6 +9,7 @@ import pytest
 
 from weir.infra.config import load
 from weir.infra.supervisor import service
+from weir.infra.supervisor.logs import LogPump
 from weir.infra.supervisor.processes import end, spawn
 from weir.services.registry import services
 
@@ -18,8 +19,10 @@ def test_a_service_that_says_nothing_keeps_no_other_from_starting(
 ) -> None:
     monkeypatch.setattr(service, "_SILENT_S", 0.0)
     process = spawn(["sleep", "600"])
+    logs = LogPump(tmp_path)
     try:
-        service.ServiceProcess(load({"WEIR_HOME": str(tmp_path)}), services()[0]).wait_ready(process)
+        service.ServiceProcess(load({"WEIR_HOME": str(tmp_path)}), services()[0], logs).wait_ready(process)
         assert process.poll() is None
     finally:
+        logs.close()
         end({process: signal.SIGKILL}, seconds=10)

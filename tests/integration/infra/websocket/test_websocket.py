@@ -79,7 +79,7 @@ def test_who_is_silent_is_pinged_and_then_dropped() -> None:
             living.writer.close()
 
     run(main())
-    assert ("closed", 1008, "nothing heard for 1 s") in log
+    assert ("closed", 1008, "nothing heard for 2 s") in log
 
 
 def test_a_peer_that_does_not_read_is_closed_and_the_queue_is_bounded() -> None:

@@ -23,12 +23,12 @@ class Setting:
 
 
 def load(environ: Mapping[str, str]) -> Config:
-    """The configuration in `environ`. Raises ConfigError, with one line that names the variable."""
+    """Returns the configuration in `environ`. Raises ConfigError, with one line that names the variable."""
     return _read(environ)[0]
 
 
 def describe(environ: Mapping[str, str]) -> list[Setting]:
-    """Every setting with its value and where that came from: `environment`, `WEIR_PORT_BASE` or `default`."""
+    """Lists every setting with its value and where that came from: `environment`, `WEIR_PORT_BASE` or `default`."""
     config, sources = _read(environ)
     return [
         Setting(declared.variable, _written(declared, value), sources[declared.variable], declared.doc)

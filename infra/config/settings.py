@@ -18,7 +18,7 @@ class Section:
         """Raises ConfigError if settings of this section contradict each other."""
 
     def replace(self, **values: Any) -> Self:
-        """A copy with other values, given by variable: `config.replace(WEIR_PARTITIONS=1)`. `check` is not called."""
+        """Copies it with other values, given by variable: `config.replace(WEIR_PARTITIONS=1)`. Calls no `check`."""
         if unknown := values.keys() - {declared.variable for declared, _ in settings_of(self)}:
             raise TypeError(f"no setting of {type(self).__name__}: {', '.join(sorted(unknown))}")
         return self._replaced(values)
@@ -77,7 +77,7 @@ def port(variable: str, above: int, default: int, doc: str) -> Any:
 
 
 def settings_of(section: Any) -> Iterator[tuple[Declared, Any]]:
-    """Every setting of a section, and of the sections in it, with its value."""
+    """Yields every setting of a section, and of the sections in it, with its value."""
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
         if isinstance(value, Section):

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from io import TextIOBase
 from typing import Any, TextIO, cast
 
 from weir.infra.config import Config
@@ -30,7 +31,7 @@ with _absent("rich"):
     import structlog
 
 
-def setup(config: Config, service: str, stream: TextIO | None = None) -> None:
+def setup(config: Config, service: str, stream: TextIO | TextIOBase | None = None) -> None:
     """Sends all logs, the libraries' too, to `stream` (stderr) in the configured form. Called once per process."""
     stream = stream or sys.stderr
     shared: list[Any] = [

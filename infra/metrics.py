@@ -73,8 +73,9 @@ ABORTED = _declared(
     "counter", "weir_worker_aborted_transactions_total", "Transactions that were aborted and done again.", "job"
 )
 DROPPED = _declared(
-    "counter", "weir_worker_dropped_keys_total", "Keys that were dropped for want of room since the job began.", "job"
-)
+    "counter", "weir_worker_dropped_keys_total", "Keys that were dropped for want of room since the job began.",
+    "job", "topic", "partition",
+)  # fmt: skip
 
 STORED = _declared("counter", "weir_sink_records_total", "Records that the sink has stored.", "sink")
 REFUSED = _declared(

@@ -25,7 +25,8 @@ from weir.infra.http.responses import json_response
 from weir.infra.kafka.table_info import TableInfo
 from weir.infra.progress.chain import Chain
 from weir.infra.redis import RedisStore
-from weir.infra.runtime.service import BackgroundWork, ServiceLifecycle
+from weir.infra.runtime.service import BackgroundWork, Closing, ServiceLifecycle
+from weir.infra.runtime.threads import in_daemon
 
 #: Seconds that a request waits for a connection to Postgres.
 _PATIENCE = 2.0
@@ -74,13 +75,13 @@ class Api:
         endpoint = HttpEndpoint(self._config, port, "WEIR_API_PORT", routes, lifecycle, shutdown=_SHUTDOWN)
         await self._pool.open()
         await self._analytics.open()
-        await lifecycle.run(endpoint, BackgroundWork(self._progress.work, self._let_go))
-
-    async def _let_go(self) -> None:
-        await self._tables.close()
-        await self._analytics.close()
-        await self._pool.close(timeout=_CLOSES)
-        self._archive.close()
+        await lifecycle.run(
+            endpoint,
+            BackgroundWork(self._progress.work, self._tables.close),
+            Closing(self._analytics.close),
+            Closing(lambda: self._pool.close(timeout=_CLOSES)),
+            Closing(lambda: in_daemon(self._archive.close)),
+        )
 
     async def _health(self, _: web.Request) -> web.Response:
         try:

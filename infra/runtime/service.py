@@ -9,15 +9,17 @@ from threading import Lock
 
 from weir.infra import log, metrics
 from weir.infra.config import Config
-from weir.infra.errors import RetryableError, WeirError
+from weir.infra.errors import RetryableError
 from weir.infra.metrics import Reading
 from weir.infra.runtime.patience import until_answered
-from weir.infra.runtime.status import StatusFile
+from weir.infra.runtime.status import FAILED, StatusFile
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.version import VERSION
 
 #: How often the status is written where it has changed, in seconds.
 TELL_S = 1.0
+#: How long a part may take to close, in seconds: all are to end within 5.
+CLOSE_S = 4.0
 #: The states of parts and services, the worst first.
 STATES = ("waiting", "reconnecting", "starting", "running")
 
@@ -68,6 +70,17 @@ class BackgroundWork(Part):
             await self._finish()
 
 
+class Closing(Part):
+    """Something that is open already, and only has to be closed at the end."""
+
+    def __init__(self, end: Callable[[], Awaitable[object]]) -> None:
+        self._finish = end
+
+    async def close(self) -> None:
+        """Closes it."""
+        await self._finish()
+
+
 class ServiceLifecycle:
     """Runs the parts of one service, from its start to its end:
 
@@ -75,8 +88,11 @@ class ServiceLifecycle:
         await lifecycle.run(listener, WebSocketEndpoint(config, routes, lifecycle))
 
     Parts are opened side by side, each for as long as what it needs does not answer; each works as soon as it is open.
-    They are closed in the order given, one after the other: what takes in before what hands out. `name` is how
-    `weir status` calls the service, `facts` what it shows of it, `address` where it listens.
+    They are closed in the order given, one after the other: what takes in before what hands out. One that cannot be
+    closed is left, with a line in the log.
+
+    `name` is how `weir status` calls the service, `facts` what it shows of it, `address` where it listens.
+    `is_a_start`: what runs is only what comes before the service itself.
     """
 
     def __init__(
@@ -87,8 +103,9 @@ class ServiceLifecycle:
         facts: Callable[[], Facts] = dict,
         name: str | None = None,
         address: str | None = None,
+        is_a_start: bool = False,
     ) -> None:
-        self._config, self._service, self._facts = config, service, facts
+        self._config, self._service, self._facts, self._is_a_start = config, service, facts, is_a_start
         self._status = StatusFile(config, name or service, address)
         self._parts: Sequence[Part] = ()
         self._unopened: dict[int, str | None] = {}  # the parts that are not open, and why, where that is known
@@ -126,19 +143,29 @@ class ServiceLifecycle:
         lives = [asyncio.create_task(self._live(at, part)) for at, part in enumerate(parts)]
         telling = asyncio.create_task(self._tell())
         try:
-            done, _ = await asyncio.wait([*lives, telling], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        except WeirError as e:
-            self._end(str(e))
+            done, _ = await asyncio.wait(lives, return_when=asyncio.FIRST_COMPLETED)
+            for life in done:
+                life.result()
+        except Exception as e:
+            self._end(str(e) or repr(e))
             raise
         finally:
             telling.cancel()
-            for part, life in zip(parts, lives, strict=True):
-                life.cancel()
-                await asyncio.gather(life, return_exceptions=True)
+            try:
+                for part, life in zip(parts, lives, strict=True):
+                    life.cancel()
+                    await asyncio.gather(life, return_exceptions=True)
+                    await self._close(part)
+            finally:
+                self._end()
+
+    async def _close(self, part: Part) -> None:
+        """Closes a part. One that cannot be closed, or takes too long, keeps no other open."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
                 await part.close()
-            self._end()
+        except Exception as e:  # noqa: BLE001 - whatever it is, the others are closed
+            self._log.error(f"{self._service}.close_failed", part=type(part).__name__, exc_info=e)
 
     def changed(self) -> None:
         """Has the status written now: it is known to be another. Called in the thread of the event loop."""
@@ -159,7 +186,7 @@ class ServiceLifecycle:
         await until_answered(part.open, waits)
         del self._unopened[at]
         self._changed.set()
-        if not self._unopened:
+        if not self._unopened and not self._is_a_start:
             self._log.info(f"{self._service}.running", address=self._status.address)
         await part.work()
 
@@ -168,7 +195,12 @@ class ServiceLifecycle:
         told: object = None
         while True:
             self._changed.clear()
-            state, reason, facts = self.state, self.reason, dict(self._facts())
+            try:
+                state, reason, facts = self.state, self.reason, dict(self._facts())
+            except Exception as e:  # noqa: BLE001 - figures that cannot be had stop nothing
+                self._log.error(f"{self._service}.no_status", exc_info=e)
+                await asyncio.sleep(TELL_S)
+                continue
             if told != (told := (state, reason, facts, self._status.address)):
                 why = {} if reason is None else {"error": reason}
                 await in_daemon(partial(self._write, state, facts | why))
@@ -186,7 +218,7 @@ class ServiceLifecycle:
         """Removes the status, or leaves in it why the service has failed."""
         with self._writing:
             if error is not None:
-                self._status.set("failed", error=error)
+                self._status.set(FAILED, error=error)
             elif not self._has_ended:
                 self._status.remove()
             self._has_ended = True

@@ -22,8 +22,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 #: The unit of `st_blocks`, whatever the filesystem's blocks are.
 _BLOCK = 512
 _log = log.get_logger(__name__)
-#: The state of a service that ended since it may not go on, and of which no restart makes anything else.
-REFUSED = "refused"
+#: The states of a service that has ended: since it may not go on, of which no restart makes anything else; or since
+#: something has failed.
+REFUSED, FAILED = "refused", "failed"
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -153,8 +154,8 @@ def _read(path: Path) -> ServiceStatus | None:
     status = _said(path)
     if status is None or _alive(status):
         return status
-    # What a refused one says is for whoever comes to look after it has ended.
-    return status if status.state == REFUSED else msgspec.structs.replace(status, state="stopped")
+    # Why one has ended is for whoever comes to look after that.
+    return status if status.state in (REFUSED, FAILED) else msgspec.structs.replace(status, state="stopped")
 
 
 def _said(path: Path) -> ServiceStatus | None:

@@ -12,11 +12,11 @@ from weir.infra.errors import PortTakenError, ServerFailedError, StartError
 from weir.infra.runtime.patience import waiting_for
 from weir.infra.servers.disk_space import disk_full
 from weir.infra.supervisor.child import Child
+from weir.infra.supervisor.logs import put_aside
 from weir.infra.supervisor.processes import Process, end
 
 #: A server writes its whole past into its log: this much of the end holds the last start's words.
 _TAIL = 8192
-_ROTATE_AT = 10 << 20
 #: How long a server may take to start, in seconds. A machine with other work was seen to take a minute and a half;
 #: one that takes longer than this does not start any more.
 STARTS_S = 600.0
@@ -43,10 +43,9 @@ def running(server: Server) -> Iterator[Server]:
 
 
 def fresh_log(log: Path) -> None:
-    """Makes the log's folder, and sets a log aside that has grown large; one older is kept."""
+    """Makes the log's folder, and sets a log aside that has grown large."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _ROTATE_AT:
-        log.replace(log.with_suffix(".log.1"))
+    put_aside(log)
 
 
 def wait_until(

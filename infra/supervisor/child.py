@@ -17,7 +17,7 @@ from weir.infra.config import Config
 from weir.infra.errors import LoginLostError, StartError
 from weir.infra.ports import Port
 from weir.infra.runtime.backoff import Backoff
-from weir.infra.runtime.status import REFUSED, StatusFile, last_words, read_one
+from weir.infra.runtime.status import FAILED, REFUSED, StatusFile, last_words, read_one
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.supervisor.processes import Process, end
 from weir.infra.supervisor.restarts import RestartPolicy
@@ -104,12 +104,12 @@ class ChildSupervisor:
                 "restarts": self.policy.deaths,
                 "retry_in_s": round(delay, 2),
             }
-            if said is not None and refused:
-                facts["error"] = str(said.detail.get("error"))
+            if said is not None and said.state in (REFUSED, FAILED) and said.detail.get("error"):
+                facts["error"] = str(said.detail["error"])
             elif error:
                 facts["error"] = str(error)
             _log.warning("child.refused" if refused else "child.died", child=self.child.name, **facts)
-            state = REFUSED if refused else "failed"
+            state = REFUSED if refused else FAILED
             StatusFile(self._config, self.child.name, self.child.address).set(state, **facts)
             self._changed()
             await asyncio.sleep(delay)

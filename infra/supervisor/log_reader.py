@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,9 +76,12 @@ class _Log:
         yield from before or ()
         while True:
             yield from self._read()
-            if not self._is_put_aside():
+            if not self._is_another():
                 return
-            self._open(0)
+            try:
+                self._open(0)
+            except FileNotFoundError:
+                return
 
     def close(self) -> None:
         """Closes the file."""
@@ -89,15 +92,12 @@ class _Log:
         """The last lines there are, and opens the file behind them."""
         lines: deque[bytes] = deque(maxlen=number)
         for path in (*(Path(f"{self._path}.{older}") for older in range(KEPT, 0, -1)), self._path):
-            try:
-                with path.open("rb") as file:
-                    lines.extend(file)
-                    end = file.tell()
-            except FileNotFoundError:
-                continue
-        self._open(end)
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                lines.extend(file)
         if lines and not lines[-1].endswith(b"\n"):
             lines[-1] += b"\n"
+        with suppress(FileNotFoundError):  # it is just put aside: `added` opens it
+            self._open(self._path.stat().st_size)
         return list(lines)
 
     def _open(self, at: int) -> None:
@@ -106,16 +106,18 @@ class _Log:
         self._file.seek(at)
 
     def _read(self) -> Iterator[bytes]:
-        assert self._file is not None
-        while data := self._file.readline():
+        while self._file is not None and (data := self._file.readline()):
             self._begun += data
             if self._begun.endswith(b"\n"):
                 line, self._begun = self._begun, b""
                 yield line
 
-    def _is_put_aside(self) -> bool:
-        assert self._file is not None
+    def _is_another(self) -> bool:
+        """Whether the file of this name is not the one that is read, or was cut behind the reader's back."""
         try:
-            return os.stat(self._path).st_ino != os.fstat(self._file.fileno()).st_ino
+            now = self._path.stat()
         except FileNotFoundError:
             return False
+        return (
+            self._file is None or now.st_ino != os.fstat(self._file.fileno()).st_ino or now.st_size < self._file.tell()
+        )

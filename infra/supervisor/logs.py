@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import selectors
 import threading
@@ -49,7 +50,7 @@ class RotatingFile:
     def write(self, data: bytes) -> None:
         """Adds whole lines."""
         try:
-            if self._file is None or self._size + len(data) > self._limit:
+            if self._file is None or self._size + len(data) > self._limit or not self._is_there():
                 self._renew(len(data))
             assert self._file is not None
             if self.dropped:
@@ -59,6 +60,14 @@ class RotatingFile:
         except OSError:
             self.dropped += len(data)
             self.close()
+
+    def _is_there(self) -> bool:
+        """Whether the open file is still the one of this name: others may move or remove it."""
+        assert self._file is not None
+        try:
+            return self._path.stat().st_ino == os.fstat(self._file.fileno()).st_ino
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Closes the file; writing opens it again."""
@@ -80,6 +89,22 @@ class RotatingFile:
         put_aside(self._path, more, self._limit, self._kept)
         self._file = self._path.open("ab", buffering=0)
         self._size = self._path.stat().st_size
+
+
+class TextLog(io.TextIOBase):
+    """A rotating file for text: what weir itself logs where a terminal shows something else."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = RotatingFile(path)
+
+    def write(self, text: str) -> int:
+        """Adds whole lines."""
+        self._file.write(text.encode())
+        return len(text)
+
+    def close(self) -> None:
+        """Closes the file; writing opens it again."""
+        self._file.close()
 
 
 class LogPump:
@@ -150,8 +175,10 @@ class LogPump:
         if self._onward is not None:
             try:
                 self._onward(lines if lines.endswith(b"\n") else lines + b"\n")
-            except OSError:  # nobody reads them any more: they are in the files
+            except BrokenPipeError:  # nobody reads them any more: they are in the files
                 self._onward = None
+            except Exception:  # noqa: BLE001, S110 - a full disk, say: it cannot be told where it would be told
+                pass
 
 
 class _Stream:

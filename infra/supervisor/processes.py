@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from weir.infra.supervisor import launch
-from weir.infra.supervisor.logs import put_aside
 
 Process = subprocess.Popen[bytes]
 
@@ -42,8 +41,6 @@ def spawn(
     thread that starts a child is its parent.
     """
     shim = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(signal_at_parents_end)), user or ""]
-    if log is not None:
-        put_aside(log)
     with log.open("ab") if log else contextlib.nullcontext(output) as printed:
         return subprocess.Popen(
             [*shim, *map(str, command)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import hashlib
 import http
 import re
@@ -42,6 +43,8 @@ class Refusal:
     status: int
     reason: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the body is left out, as for HEAD.
+    is_head: bool = False
 
 
 class HandshakeRefusedError(Exception):
@@ -130,6 +133,13 @@ def accepted(key: str) -> bytes:
     ).encode()
 
 
+def answered(request: HandshakeRequest, page: Refusal) -> Refusal:
+    """Returns what a page answers to this request: nothing but GET and HEAD is for it."""
+    if request.method not in ("GET", "HEAD"):
+        return Refusal(405, "method not allowed; allowed: GET, HEAD", {"Allow": "GET, HEAD"})
+    return dataclasses.replace(page, is_head=request.method == "HEAD")
+
+
 def refused(refusal: Refusal) -> bytes:
     """The answer that refuses."""
     body = (refusal.reason + "\n").encode()
@@ -140,7 +150,7 @@ def refused(refusal: Refusal) -> bytes:
         f"Content-Length: {len(body)}",
         "Connection: close",
     ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if refusal.is_head else body)
 
 
 def _tokens(value: str) -> set[str]:

@@ -94,10 +94,11 @@ class WebSocketServer:
 
     async def start(self, host: str, port: int) -> None:
         """Listens; with port 0 on any that is free, which is in `port` then. Raises PortTakenError."""
+        scheme = "ws" if self._routes else "http"
         try:
             await self._acceptor.start(host, port)
         except OSError as e:
-            raise PortTakenError(f"cannot listen at ws://{host}:{port}: {e.strerror}") from e
+            raise PortTakenError(f"cannot listen at {scheme}://{host}:{port}: {e.strerror}") from e
         self._look()
 
     async def stop(
@@ -150,8 +151,8 @@ class WebSocketServer:
     def answer(self, head: bytes, remote: str) -> tuple[str, HandshakeRequest, Handler]:
         """The accept key, the request and its handler. Raises HandshakeRefusedError, or HeldError."""
         request = handshake.parse(head, remote)
-        if request.method == "GET" and (page := self._pages.get(request.path)) is not None:
-            raise HandshakeRefusedError(page())
+        if (page := self._pages.get(request.path)) is not None:
+            raise HandshakeRefusedError(handshake.answered(request, page()))
         route = self._routes.get(request.path)
         if route is None:
             raise HandshakeRefusedError(

@@ -10,6 +10,7 @@ from functools import partial
 from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.connections.admission import ConnectionLimits
+from weir.infra.errors import PortTakenError
 from weir.infra.metrics import Reading
 from weir.infra.runtime.health import PROBES, Health, HealthAnswer
 from weir.infra.runtime.service import Part, ServiceLifecycle
@@ -76,9 +77,13 @@ class ProbeEndpoint(WebSocketEndpoint):
         self._reached_at, self._lifecycle = config.reached_at, lifecycle
 
     async def open(self) -> None:
-        """Listens, and has the status say where. Raises PortTakenError."""
-        await super().open()
+        """Listens, at any free port where another process has that one, and has the status say where."""
         [server] = self._servers.values()
+        try:
+            await super().open()
+        except PortTakenError as e:
+            _log.warning("probes.port_taken", error=str(e), variable="WEIR_WORKER_PORT")
+            await server.start(self._host, 0)
         self._lifecycle.listens_at(f"http://{self._reached_at}:{server.port}")
 
 

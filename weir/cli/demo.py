@@ -34,7 +34,7 @@ def demo(
     from weir.infra import log
     from weir.infra.config import load
     from weir.infra.errors import ConfigError
-    from weir.infra.runtime.private import private_folder
+    from weir.infra.runtime.private import private_home
     from weir.infra.runtime.signals import until_signal
 
     if os.environ.get("WEIR_FEED_URL"):
@@ -45,7 +45,7 @@ def demo(
     os.environ["WEIR_FEED_URL"] = feed_url(config)  # services read it there
     config = load(os.environ)
     logs = config.home / "logs"
-    private_folder(config.home)
+    private_home(config)
     logs.mkdir(exist_ok=True)
     run = DemoRun(config, logs, once=once, duration=duration, speed=speed)
     with (logs / "weir.log").open("a") as stream:

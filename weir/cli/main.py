@@ -6,6 +6,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from typing import Annotated
 
@@ -53,17 +54,23 @@ def main() -> None:
     if service is None:
         tell_by(lambda what: say(f"waiting for {what}"))
     try:
-        if os.environ.get("WEIR_APPS"):
-            from weir.infra.config import load
-            from weir.services import apps
-
-            apps.load(load(os.environ))
+        if os.environ.get("WEIR_APPS") and not {"--version", "-V"} & set(sys.argv[1:2]):
+            # Completion goes without an app that cannot be loaded: the line that is being typed is no place to say so.
+            with suppress(Exception) if "_WEIR_COMPLETE" in os.environ else nullcontext():
+                _load_apps()
         app()
     except WeirError as e:
         if os.environ.get("WEIR_LOG_LEVEL") == "debug":
             raise
         say(e if service is None else f"{service}: {e}")
         sys.exit(1)
+
+
+def _load_apps() -> None:
+    from weir.infra.config import load
+    from weir.services import apps
+
+    apps.load(load(os.environ))
 
 
 def _service(words: Sequence[str]) -> str | None:

@@ -12,6 +12,8 @@ import typer
 from weir.cli._shared import Listing, print_json, say, service_names, show_rows
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from weir.services.overview import Fact, Overview, OverviewEntry
 
 _COLOURS = {
@@ -57,8 +59,10 @@ def status(
     """Show the address and the state of every server and service."""
     from weir.infra import config as configuration
     from weir.services.overview import overview
+    from weir.services.registry import wanted
 
-    found = overview(configuration.load(os.environ))
+    config = configuration.load(os.environ)
+    found = overview(config)
     shown = found.services if name is None else {name: _one(found, name)}
     if as_json:
         print_json(found if name is None else shown[name])
@@ -66,8 +70,15 @@ def status(
         _details(shown[name])
     else:
         show(found)
-    if check and (unwell := [f"{key} is {entry.state}" for key, entry in shown.items() if entry.state != "running"]):
-        say(", ".join(unwell))
+    expected = {*wanted(config), *(() if name is None else (name,))}
+    away = {
+        key: entry.state
+        for key, entry in shown.items()
+        # One that was started by hand, and has ended, is nobody's loss.
+        if entry.state != "running" and (key in expected or entry.state != "stopped")
+    }
+    if check and away:
+        say(", ".join(f"{key} is {state}" for key, state in away.items()))
         raise typer.Exit(1)
 
 
@@ -91,38 +102,53 @@ def _details(entry: OverviewEntry) -> None:
 def show(found: Overview) -> None:
     """Shows one line for each: a table for people, with tabs between the cells for a pipe."""
     if sys.stdout.isatty():
-        table(found.services, f"weir on {found.home}").show()
+        from rich.console import Console
+
+        Console(highlight=False).print(drawing(found.services, f"weir on {found.home}"))
         return
     from weir.infra.config.secrets import shown
 
     show_rows(
         (),
         [
-            (name, entry.state, shown(entry.address or ""), entry.pid or "", _remark(entry))
+            (
+                name,
+                entry.state,
+                shown(entry.address or ""),
+                entry.pid or "",
+                entry.detail.get("error") or _remark(entry),
+            )
             for name, entry in found.services.items()
         ],
     )
 
 
-def table(entries: Mapping[str, OverviewEntry], title: str) -> Listing:
-    """Returns a table with a line for each server and service. Hides passwords in addresses."""
+def drawing(entries: Mapping[str, OverviewEntry], title: str) -> Group:
+    """Returns a table with a line for each server and service, and under it why some do not run."""
+    from rich.console import Group
     from rich.text import Text
-
-    from weir.infra.config.secrets import shown
 
     listing = Listing("service", "state", "address", "", title=title, whole=["service", "state", "address"], cut=[""])
     for name, entry in entries.items():
         colour = _COLOURS.get(entry.state, "dim")
-        listing.add(name, Text(f"● {entry.state}", colour), shown(entry.address or ""), _remark(entry))
-    return listing
+        listing.add(name, Text(f"● {entry.state}", colour), _short(entry.address or ""), _remark(entry))
+    reasons = [Text(f"{name}: {entry.detail['error']}") for name, entry in entries.items() if entry.detail.get("error")]
+    return Group(listing.drawing, *reasons)
+
+
+def _short(address: str) -> str:
+    """An address without user, password, database and query.
+
+    >>> _short("postgresql://weir:secret@127.0.0.1:5433/weir?options=x"), _short("kafka://a:1,b:2"), _short("")
+    ('postgresql://127.0.0.1:5433', 'kafka://a:1,b:2', '')
+    """
+    scheme, separator, rest = address.partition("://")
+    return scheme + separator + rest.partition("/")[0].rpartition("@")[2]
 
 
 def _remark(entry: OverviewEntry) -> str:
-    """What somebody who looks should know: why it does not run, else what it holds and how far it is behind."""
-    if entry.detail.get("error"):
-        return str(entry.detail["error"])
-    facts = [_fact(name, entry.detail[name]) for name in _TOLD if entry.detail.get(name)]
-    return ", ".join(facts)
+    """What somebody who looks should know: what it holds, and how far it is behind."""
+    return ", ".join(_fact(name, entry.detail[name]) for name in _TOLD if entry.detail.get(name))
 
 
 def _fact(name: str, value: Fact) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +11,8 @@ import typer
 from weir.cli._shared import run_service, say
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
-
-    from rich.live import Live
 
     from weir.infra.config import Config
 
@@ -61,43 +59,43 @@ async def _with_all_logs(config: Config, only: str | None) -> None:
 async def _at_a_terminal(config: Config, only: str | None) -> None:
     """Runs everything under a table with a line for each service; what they log is in files alone."""
     import asyncio
-
-    from rich.console import Console
-    from rich.live import Live
+    import threading
 
     from weir.infra import log
-    from weir.infra.runtime.private import private_folder
+    from weir.infra.runtime.private import private_home
+    from weir.infra.runtime.threads import in_daemon
+    from weir.infra.supervisor.logs import TextLog, log_file
     from weir.services.registry import wanted
     from weir.services.up import up
 
     names = wanted(config, only)
-    logs = config.home / "logs"
-    private_folder(config.home)
-    logs.mkdir(exist_ok=True)
-    stream = (logs / "weir.log").open("a")
-    atexit.register(stream.close)  # the last line is logged after this
-    log.setup(config, "weir", stream)
-    with Live(console=Console(), auto_refresh=False) as live:
-        drawing = asyncio.create_task(_draw(live, config, names))
-        try:
-            async with up(config, only):
-                await asyncio.Event().wait()
-        finally:
-            drawing.cancel()
-            say("stopping")
+    private_home(config)
+    log.setup(config, "weir", TextLog(log_file(config.home / "logs", "weir")))
+    # In a thread of its own: a terminal that takes nothing holds up nothing else.
+    ended = threading.Event()
+    drawing = asyncio.ensure_future(in_daemon(lambda: _draw(config, names, ended)))
+    try:
+        async with up(config, only):
+            await asyncio.Event().wait()
+    finally:
+        ended.set()
+        await asyncio.wait([drawing], timeout=1.0)
 
 
-async def _draw(live: Live, config: Config, names: Sequence[str]) -> None:
-    import asyncio
+def _draw(config: Config, names: Sequence[str], ended: threading.Event) -> None:
+    from rich.console import Console
+    from rich.live import Live
 
-    from weir.cli.status import table
+    from weir.cli.status import drawing
     from weir.infra.runtime.status import read_all
     from weir.services.overview import OverviewEntry, entry_of
 
     title = f"weir on {config.home}: `weir logs` shows what they log, Ctrl-C ends everything"
-    while True:
-        said = {status.name: entry_of(status) for status in read_all(config)}
-        live.update(
-            table({name: said.get(name, OverviewEntry("starting")) for name in names}, title).drawing, refresh=True
-        )
-        await asyncio.sleep(_DRAW_S)
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        while True:
+            said = {status.name: entry_of(status) for status in read_all(config)}
+            entries = {name: said.get(name, OverviewEntry("starting")) for name in names}
+            live.update(drawing(entries, title), refresh=True)
+            if ended.wait(_DRAW_S):
+                break
+    say("stopping")

@@ -11,7 +11,6 @@ from weir.cli._shared import job_names
 
 if TYPE_CHECKING:
     from weir.infra.config import Config
-    from weir.infra.runtime.status import StatusFile
     from weir.streams.engine.core.job import Job
 
 
@@ -50,34 +49,40 @@ def worker(
     log.setup(config, f"worker-{made.name}")
     if crash_at is not None:
         crash_points.arm(crash_at)
-    status = StatusFile(config, name or f"worker-{made.name}-{os.getpid()}")
+    status = name or f"worker-{made.name}-{os.getpid()}"
     if _kafka_is_there(config, status):
-        run(config, made, status)
+        run(config, made, StatusFile(config, status))
 
 
-def _kafka_is_there(config: Config, status: StatusFile) -> bool:
-    """Waits for Kafka, however long, and makes the topics; False where a signal ended that."""
+def _kafka_is_there(config: Config, status: str) -> bool:
+    """Waits for Kafka, however long, and makes the topics, under a status of this name.
+
+    Returns False where a signal ended that. Meanwhile the worker's port answers probes, and says what is waited for.
+    """
     import asyncio
 
-    from weir.infra import log
-    from weir.infra.errors import RetryableError
     from weir.infra.kafka.client import ensure_topics
-    from weir.infra.runtime.patience import until_answered
+    from weir.infra.runtime.service import Part, ServiceLifecycle
     from weir.infra.runtime.signals import until_signal
     from weir.infra.runtime.threads import in_daemon
+    from weir.infra.websocket.service import ProbeEndpoint
 
-    def told(error: RetryableError, attempt: int, retry_in_s: float) -> None:
-        status.set("waiting", attempt=attempt, error=str(error), retry_in_s=retry_in_s)
-        log.get_logger(__name__).warning("worker.waiting", error=str(error), retry_in_s=retry_in_s)
+    class Topics(Part):
+        async def open(self) -> None:
+            await in_daemon(lambda: ensure_topics(config, timeout=5))
 
-    async def topics() -> None:
-        await until_answered(lambda: in_daemon(lambda: ensure_topics(config, timeout=5)), told)
+        async def work(self) -> None:
+            return
 
-    status.set("starting")
-    ended = asyncio.run(until_signal(topics(), "worker"))
-    if ended:
-        status.remove()
-    return not ended
+        @property
+        def state(self) -> str:
+            return "starting"
+
+    async def wait() -> None:
+        lifecycle = ServiceLifecycle(config, "worker", name=status, is_a_start=True)
+        await lifecycle.run(Topics(), ProbeEndpoint(config, lifecycle))
+
+    return not asyncio.run(until_signal(wait(), "worker"))
 
 
 def _explain(config: Config, job: Job) -> None:

@@ -95,8 +95,6 @@ class DataPlane:
         """The metrics of the job in this worker."""
         job = (self._job.name,)
         yield Reading(metrics.ABORTED, self._aborted, job)
-        if self.dropped is not None:
-            yield Reading(metrics.DROPPED, self.dropped, job)
         for _, task in sorted(self._tasks.items()):
             yield from task.metrics()
 

@@ -311,6 +311,8 @@ class Task:
             yield Reading(metrics.WATERMARK, (wall_clock() - stage.watermark) / 1000, place)
         if stage.cells is not None:
             yield Reading(metrics.CELLS, stage.cells, place)
+        if stage.dropped is not None:
+            yield Reading(metrics.DROPPED, stage.dropped, place)
         if stage.routed is not None:
             for fate in ("counted", "late", "dead"):
                 yield Reading(metrics.EVENTS, getattr(stage.routed, fate), (*place, fate))

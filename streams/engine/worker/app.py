@@ -37,12 +37,12 @@ class FaustApp(faust.App):  # type: ignore[misc]
         enable_web = False  # Faust's own web server, which its command line would start, knows nothing of the tables
 
     async def on_first_start(self) -> None:
-        await in_daemon(lambda: ensure_topics(self.config))
         self.endpoint.listen()
         # The group's coordinator tells it to whoever asks. Not set in the usual way: Faust has read it before, for
         # nothing, and would warn of the change.
         object.__setattr__(self.conf, "broker_client_id", self.endpoint.client_id)
         await self.endpoint.start()
+        await in_daemon(lambda: ensure_topics(self.config))
         private_folder(self.config.home)  # Faust makes its own folder in it
         await super().on_first_start()
 

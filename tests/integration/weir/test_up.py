@@ -236,6 +236,16 @@ def test_a_terminal_shows_a_line_for_each_and_the_logs_are_in_files(
     assert b"weir.stopped" in log_file(config.home / "logs", "weir").read_bytes()
 
 
+def test_at_a_terminal_a_folder_that_others_use_is_left_as_it_is(tmp_path: Path, terminal: tuple[int, int]) -> None:
+    _, slave = terminal
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o755)
+    (folder / "index.html").touch()
+    process = start({**os.environ, "WEIR_HOME": str(folder)}, ("up",), stdin=slave, stdout=slave, stderr=slave)
+    assert process.wait(PATIENCE_S) == 1
+    assert (folder.stat().st_mode & 0o777, [path.name for path in folder.iterdir()]) == (0o755, ["index.html"])
+
+
 @pytest.fixture
 def shadowing(tmp_path: Path) -> Path:
     """A folder with modules named like weir's, like its libraries' and like the standard library's, which cannot be

@@ -62,6 +62,13 @@ def test_half_a_line_waits_for_the_rest(tmp_path: Path) -> None:
     assert followed(LogReader(tmp_path, "api"), 1, add("half "), add("a line\n")) == [b"half a line\n"]
 
 
+def test_a_log_that_is_cut_is_followed_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "api.log"
+    path.write_bytes(b"long before\n")
+    found = followed(LogReader(tmp_path, "api"), 2, lambda: path.write_bytes(b"after\n"))
+    assert found == [b"long before\n", b"after\n"]
+
+
 def test_a_new_log_is_followed_from_its_beginning(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(b"")
     assert followed(LogReader(tmp_path), 1, lambda: (tmp_path / "b.log").write_bytes(b"b\n")) == [b"b | b\n"]

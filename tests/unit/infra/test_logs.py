@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+from support.wait import until
 from weir.infra.supervisor.logs import LogPump, RotatingFile, log_file
 
 
@@ -68,3 +70,29 @@ def test_who_does_not_take_the_lines_any_more_is_left_alone(tmp_path: Path) -> N
             os.write(output, b"line\n")
     pump.close(30)
     assert written(tmp_path) == {"a.log": b"line\nline\n"}
+
+
+def test_a_log_that_others_have_removed_is_made_again(tmp_path: Path) -> None:
+    file = RotatingFile(tmp_path / "a.log")
+    file.write(b"removed\n")
+    (tmp_path / "a.log").unlink()
+    file.write(b"again\n")
+    file.close()
+    assert written(tmp_path) == {"a.log": b"again\n"}
+
+
+def test_lines_that_cannot_be_passed_on_once_are_passed_on_later(tmp_path: Path) -> None:
+    passed: list[bytes] = []
+
+    def full_at_first(lines: bytes) -> None:
+        passed.append(lines)
+        if len(passed) == 1:
+            raise OSError(errno.ENOSPC, "full")
+
+    pump = LogPump(tmp_path, full_at_first)
+    for text in (b"lost\n", b"there\n"):
+        with pump.pipe("a") as output:
+            os.write(output, text)
+        until(lambda text=text: text in passed)
+    pump.close(30)
+    assert written(tmp_path) == {"a.log": b"lost\nthere\n"}

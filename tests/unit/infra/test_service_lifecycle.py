@@ -35,6 +35,8 @@ class Scripted(Part):
 
     async def close(self) -> None:
         self._calls.append(f"close {self._name}")
+        if self._name == "broken":
+            raise ValueError("cannot be closed")
 
     @property
     def state(self) -> str:
@@ -131,4 +133,36 @@ def test_a_service_whose_work_is_done_ends(config: configuration.Config) -> None
 
     asyncio.run(ServiceLifecycle(config, "some").run(BackgroundWork(nothing, end)))
     assert ended == ["end"]
+    assert told(config) is None
+
+
+def test_a_part_that_cannot_be_closed_keeps_no_other_open_and_hides_no_error(config: configuration.Config) -> None:
+    calls: list[str] = []
+
+    async def main() -> None:
+        lifecycle = ServiceLifecycle(config, "some")
+        await lifecycle.run(Scripted("broken", calls), Scripted("good", calls), Scripted("bad", calls, fails=True))
+
+    with pytest.raises(WeirError, match="bad cannot go on"):
+        asyncio.run(main())
+    assert calls[-3:] == ["close broken", "close good", "close bad"]
+    status = told(config)
+    assert status is not None
+    assert status.state == "failed"
+
+
+def test_figures_that_cannot_be_had_stop_nothing(config: configuration.Config) -> None:
+    def figures() -> dict[str, int]:
+        raise RuntimeError("no figures")
+
+    async def main() -> None:
+        one = Scripted("one", [])
+        running = asyncio.create_task(ServiceLifecycle(config, "some", facts=figures).run(one))
+        await one.works.wait()
+        await asyncio.sleep(0)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
     assert told(config) is None

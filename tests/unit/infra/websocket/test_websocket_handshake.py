@@ -115,6 +115,19 @@ def test_a_refusal_is_an_answer_that_ends_the_connection() -> None:
     assert headers[-1] == b"Connection: close"
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "body"),
+    [("GET", 200, b"{}\n"), ("HEAD", 200, b""), ("POST", 405, b"method not allowed; allowed: GET, HEAD\n")],
+)
+def test_a_page_answers_get_and_head(method: str, status: int, body: bytes) -> None:
+    request = handshake.HandshakeRequest(method, "/healthz", {}, {}, "10.0.0.1")
+    answer = handshake.refused(handshake.answered(request, Refusal(200, "{}")))
+    head, _, found = answer.partition(b"\r\n\r\n")
+    assert (int(head.split()[1]), found) == (status, body)
+    assert b"Content-Length: %d" % (len(body) or 3) in head
+    assert (b"Allow: GET, HEAD" in head) is (status == 405)
+
+
 def test_what_is_no_text_says_its_own_type() -> None:
     answer = handshake.refused(Refusal(200, "{}", {"Content-Type": "application/json"}))
     assert answer.count(b"Content-Type: ") == answer.count(b"Content-Type: application/json\r\n") == 1

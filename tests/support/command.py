@@ -103,10 +103,8 @@ class Running:
 
 
 @contextmanager
-def started(environ: dict[str, str], *arguments: str, cwd: Path | None = None, anew: bool = False) -> Iterator[Running]:
-    """A command in the background, in the folder `cwd`; killed at the end where it still runs."""
-    pipe = subprocess.PIPE
-    process = start(environ, arguments, stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, session=True, anew=anew)
+def watched(process: subprocess.Popen[bytes]) -> Iterator[Running]:
+    """A process with pipes in the background; killed at the end where it still runs."""
     running = Running(process)
     try:
         yield running
@@ -116,3 +114,12 @@ def started(environ: dict[str, str], *arguments: str, cwd: Path | None = None, a
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+@contextmanager
+def started(environ: dict[str, str], *arguments: str, cwd: Path | None = None, anew: bool = False) -> Iterator[Running]:
+    """A command in the background, in the folder `cwd`; killed at the end where it still runs."""
+    pipe = subprocess.PIPE
+    process = start(environ, arguments, stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, session=True, anew=anew)
+    with watched(process) as running:
+        yield running

@@ -13,13 +13,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.command import Running, started, weir
+from support.command import started, watched, weir
 from support.wait import until
 from weir.infra.ports import free_ports
 
 ROOT = Path(__file__).parents[3]
 #: The last commit before weir's packages had one name at the top, `weir`.
-BEFORE = "eace09f24129d397d55227edd989f4b4f12c0e58"
+BEFORE = "c5a3bbacb00eaccb59dba04f1fd731a89c762e2a"
 OLD = [sys.executable, "-P", "-m", "infra.cli.main"]
 SERVICES = "kafka,postgres,worker-links,link-store,worker-monitoring-ids,worker-monitoring,monitoring"
 CALL = b'{"source":"shop-1","destination":"billing-1"}\n'
@@ -67,42 +67,52 @@ def post(environ: dict[str, str], *events: bytes) -> list[str]:
         return [one["status"] for one in json.load(answer)["events"]]
 
 
+def takes_events(environ: dict[str, str]) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{environ['WEIR_MONITORING_PORT']}/health") as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as e:
+        e.close()
+        return False
+    except urllib.error.URLError:
+        return False
+
+
 def total(environ: dict[str, str]) -> int:
     """The client's total; 0 while the service starts or knows nothing of it."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{environ['WEIR_MONITORING_PORT']}/clients/c") as answer:
             found: int = json.load(answer)["data"]["requests"]["event_value"]
             return found
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as e:
+        e.close()
+        return 0
+    except urllib.error.URLError:
         return 0
 
 
-def stored(environ: dict[str, str]) -> list[tuple[str, str, int]]:
-    """The window's counts in Postgres."""
-    address = json.loads(weir(environ, "status", "--json").stdout)["postgres"]
+def stored(status: bytes) -> list[tuple[str, str, int]]:
+    """The window's counts in Postgres, whose address is in the status."""
+    address = json.loads(status)["postgres"]
     with psycopg.connect(address) as connection:
         return connection.execute("SELECT source, destination, count::bigint FROM link_counts").fetchall()
 
 
 @pytest.mark.long
 def test_what_an_earlier_weir_counted_is_counted_on(home: dict[str, str], before: dict[str, str]) -> None:
-    first = Running(
-        subprocess.Popen(
-            [*OLD, "up", "--only", SERVICES], env=before, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    )  # fmt: skip
-    try:
+    pipe = subprocess.PIPE
+    command = [*OLD, "up", "--only", SERVICES]
+    # Its services import from the current folder first.
+    process = subprocess.Popen(command, env=before, cwd=before["PYTHONPATH"], stdin=pipe, stdout=pipe, stderr=pipe)
+    with watched(process) as first:
         first.wait_for_error_line(b"weir.up")
         old(before, "produce", "relations", stdin=RELATIONS)
         assert old(before, "produce", "communications", "--timestamp", AT, stdin=CALL * 5).startswith(b"accepted 5")
+        until(lambda: takes_events(home))
         assert post(home, event(1), event(2)) == ["accepted", "accepted"]
-        until(lambda: stored(home) == [("shop", "billing", 5)])
+        until(lambda: stored(old(before, "status", "--json")) == [("shop", "billing", 5)])
         until(lambda: total(home) == 2)
         assert first.interrupt() == 0
-    finally:
-        first.process.kill()
-        first.end()
     with started(home, "up", "--only", SERVICES) as now:
         now.wait_for_error_line(b"weir.up")
         assert weir(home, "produce", "communications", "--timestamp", AT, stdin=CALL * 3).stdout.startswith(
@@ -110,6 +120,6 @@ def test_what_an_earlier_weir_counted_is_counted_on(home: dict[str, str], before
         )
         until(lambda: total(home) == 2)
         assert post(home, event(2), event(3)) == ["accepted", "accepted"]  # this service does not remember e-2
-        until(lambda: stored(home) == [("shop", "billing", 8)])
+        until(lambda: stored(weir(home, "status", "--json").stdout) == [("shop", "billing", 8)])
         until(lambda: total(home) == 3)
         assert now.interrupt() == 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.http.limits import HttpLimits
 from weir.infra.http.server import HttpServer
 from weir.infra.metrics import Reading
-from weir.infra.runtime.health import PROBES, Health, HealthAnswer
+from weir.infra.runtime.health import PROBES, Health, HealthAnswer, index
 from weir.infra.runtime.service import Part
 
 _log = log.get_logger("http")
@@ -33,7 +33,7 @@ class HttpEndpoint(Part):
     ) -> None:
         app = web.Application()
         app.add_routes(routes)
-        app.add_routes(probes(health))
+        add_operations(app, health)
         self._server = HttpServer(app, HttpLimits.of(config.http), shutdown=shutdown)
         self._place = config.host, port, variable
 
@@ -51,9 +51,15 @@ class HttpEndpoint(Part):
         return self._server.metrics()
 
 
-def probes(health: Health) -> list[web.RouteDef]:
-    """The routes of `PROBES`."""
-    return [web.get(path, _answering(probe, health)) for path, probe in PROBES.items()]
+def add_operations(app: web.Application, health: Health) -> None:
+    """Adds the `PROBES` to the routes that are there, and `GET /`, which lists these."""
+    paths = {
+        f"{'GET' if route.method == hdrs.METH_ANY else route.method} {route.resource.canonical}"
+        for route in app.router.routes()
+        if route.resource is not None and route.method != hdrs.METH_HEAD
+    }
+    app.add_routes([web.get(path, _answering(probe, health)) for path, probe in PROBES.items()])
+    app.add_routes([web.get("/", _answering(lambda health: index(health, paths), health))])
 
 
 def _answering(

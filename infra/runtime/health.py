@@ -1,4 +1,5 @@
-"""How a service does, for those who run it: `GET /healthz`, `GET /readyz` and `GET /metrics`, whatever serves them.
+"""How a service does, for those who run it: `GET /healthz`, `GET /readyz` and `GET /metrics`, whatever serves them; and
+`GET /`, which says what else is there.
 
 The first two are Kubernetes' liveness and readiness: who does not live is started again, who is not ready gets no
 requests meanwhile.
@@ -13,12 +14,17 @@ import msgspec
 
 from weir.infra.metrics import CONTENT_TYPE, Reading, exposition
 from weir.infra.retry_after import RETRY_SOON
+from weir.infra.version import VERSION
 
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 class Health(Protocol):
     """How a service does, as `weir.infra.runtime.service.ServiceLifecycle` says it."""
+
+    @property
+    def service(self) -> str:
+        """Its name."""
 
     @property
     def state(self) -> str:
@@ -57,6 +63,16 @@ def ready(health: Health) -> HealthAnswer:
 def metrics(health: Health) -> HealthAnswer:
     """All metrics of the service and of its process."""
     return HealthAnswer(200, exposition(health.metrics()), {"Content-Type": CONTENT_TYPE})
+
+
+def index(health: Health, paths: Iterable[str]) -> HealthAnswer:
+    """What `GET /` answers: which service this is, and what it serves."""
+    body = {
+        "service": health.service,
+        "version": VERSION,
+        "paths": sorted((*paths, *(f"GET {path}" for path in PROBES))),
+    }
+    return HealthAnswer(200, msgspec.json.format(msgspec.json.encode(body), indent=2) + b"\n", _JSON)
 
 
 #: What is answered, by path.

@@ -114,6 +114,11 @@ class ServiceLifecycle:
         self._log = log.get_logger(service)
 
     @property
+    def service(self) -> str:
+        """The name of the service."""
+        return self._service
+
+    @property
     def state(self) -> str:
         """The worst state of its parts. A part that is not open waits, or has not been asked yet."""
         states = {part.state for at, part in enumerate(self._parts) if at not in self._unopened}

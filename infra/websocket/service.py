@@ -12,7 +12,7 @@ from weir.infra.config import Config
 from weir.infra.connections.admission import ConnectionLimits
 from weir.infra.errors import PortTakenError
 from weir.infra.metrics import Reading
-from weir.infra.runtime.health import PROBES, Health, HealthAnswer
+from weir.infra.runtime.health import PROBES, Health, HealthAnswer, index
 from weir.infra.runtime.service import Part, ServiceLifecycle
 from weir.infra.websocket.connection import Connection
 from weir.infra.websocket.descriptors import fit
@@ -42,7 +42,10 @@ class WebSocketEndpoint(Part):
         limits = fit(Limits.of(config.broadcast), len(routes))
         counts = ConnectionLimits(limits.connections, limits.per_address)
         pages = {path: partial(_page, probe, health) for path, probe in PROBES.items()}
-        self._servers = {port: WebSocketServer(found, limits, counts, pages) for port, found in routes.items()}
+        self._servers = {
+            port: WebSocketServer(found, limits, counts, {"/": partial(_index, found, health), **pages})
+            for port, found in routes.items()
+        }
         self._host, self._reason = config.host, close_reason
 
     async def open(self) -> None:
@@ -90,3 +93,7 @@ class ProbeEndpoint(WebSocketEndpoint):
 def _page(probe: Callable[[Health], HealthAnswer], health: Health) -> Refusal:
     status, body, headers = probe(health)
     return Refusal(status, body.decode(), headers)
+
+
+def _index(routes: Sequence[Route], health: Health) -> Refusal:
+    return _page(lambda health: index(health, (f"WebSocket {route.path}" for route in routes)), health)

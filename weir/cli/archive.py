@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from weir.cli._groups import STORES, Group
 from weir.cli._shared import Listing, agreed, configured, say, show_rows, time_ms
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 #: As with SIGKILL, where a test wants it.
 _CRASHED = 86
 
-group = typer.Typer()
+group = typer.Typer(cls=Group)
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_parts)
     group.command("query")(query)
     group.command("verify")(verify)
-    app.add_typer(group, name="archive")
+    app.add_typer(group, name="archive", rich_help_panel=STORES)
 
 
 def _place(text: str) -> str:

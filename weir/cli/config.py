@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from weir.cli._groups import LOOK
 from weir.cli._shared import Listing, print_json
 
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(config)
+    app.command(rich_help_panel=LOOK)(config)
 
 
 def config(as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False) -> None:

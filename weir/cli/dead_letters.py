@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import RECORDS, Group
 from weir.cli._shared import agreed, say
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from weir.infra.dead_letters.replay import Replayer
     from weir.infra.dead_letters.selection import DeadLetterSelection
 
-group = typer.Typer(name="dead-letters", help="Show refused messages, and send them again.", no_args_is_help=True)
+group = typer.Typer(
+    cls=Group, name="dead-letters", help="Show refused messages, and send them again.", no_args_is_help=True
+)
 
 Position = Annotated[str, typer.Argument(metavar="POSITION", help="partition/offset, as the list shows it.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", metavar="REASON", help="Only those with this reason.")]
@@ -26,7 +29,7 @@ ReasonOption = Annotated[str | None, typer.Option("--reason", metavar="REASON", 
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.add_typer(group)
+    app.add_typer(group, rich_help_panel=RECORDS)
 
 
 @group.command("list")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import RUN
 from weir.cli._shared import say
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(demo)
+    app.command(rich_help_panel=RUN)(demo)
 
 
 def demo(

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from weir.cli._groups import LOOK
 from weir.cli._shared import Listing, job_names
 
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command("ledger")(ledger)
+    app.command("ledger", rich_help_panel=LOOK)(ledger)
 
 
 def ledger(

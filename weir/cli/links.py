@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import LOOK
 from weir.cli._shared import Listing, print_json, say
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command("links")(links)
+    app.command("links", rich_help_panel=LOOK)(links)
 
 
 def links(

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from weir.cli._groups import LOOK
 from weir.cli._shared import service_names, until_closed
 
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(logs)
+    app.command(rich_help_panel=LOOK)(logs)
 
 
 def logs(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from weir.cli._groups import STORES
 from weir.cli._shared import configured
 
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command("migrate")(migrate)
+    app.command("migrate", rich_help_panel=STORES)(migrate)
 
 
 def migrate() -> None:

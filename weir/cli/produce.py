@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from weir.cli._groups import RECORDS
 from weir.cli._shared import TopicArgument, say, time_ms
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ FIRST_ANSWER_S = 5.0
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(produce)
+    app.command(rich_help_panel=RECORDS)(produce)
 
 
 def produce(

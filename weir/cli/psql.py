@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from weir.cli._groups import STORES
+
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command(context_settings={"ignore_unknown_options": True})(psql)
+    app.command(rich_help_panel=STORES, context_settings={"ignore_unknown_options": True})(psql)
 
 
 def psql(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import MAINTAIN
 from weir.cli._shared import job_names
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command("reset")(reset)
+    app.command("reset", rich_help_panel=MAINTAIN)(reset)
 
 
 def reset(

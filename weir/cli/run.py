@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from weir.cli._groups import RUN, Group, without_types
 from weir.cli._shared import run_service
 
 _Name = Annotated[str | None, typer.Option(help="Its name in `weir status`; default: the service with its port.")]
 
 
-class RunGroup(TyperGroup):
+class RunGroup(Group):
     """The services listed in this module, and a command for every sink, found when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -30,7 +30,9 @@ class RunGroup(TyperGroup):
         told = SINKS.description(cmd_name)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         single.command(cmd_name, help=f"{told[0].upper()}{told[1:]}.")(lambda: _store(cmd_name))
-        return typer.main.get_command(single)
+        command = typer.main.get_command(single)
+        without_types(command, ctx)
+        return command
 
 
 run = typer.Typer(help="Run a single service of weir.", no_args_is_help=True, cls=RunGroup)
@@ -38,7 +40,7 @@ run = typer.Typer(help="Run a single service of weir.", no_args_is_help=True, cl
 
 def register(app: typer.Typer) -> None:
     """Adds `weir run`."""
-    app.add_typer(run, name="run")
+    app.add_typer(run, name="run", rich_help_panel=RUN)
 
 
 @run.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import RECORDS
 from weir.cli._shared import say
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ CHUNK, MAX_LINE = 1 << 16, 16 << 20
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(send)
+    app.command(rich_help_panel=RECORDS)(send)
 
 
 def send(

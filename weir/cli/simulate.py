@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import RUN, Group
 from weir.cli._shared import say
 
 if TYPE_CHECKING:
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    simulate = typer.Typer(no_args_is_help=True, help="Send events as many clients would, and check the results.")
+    simulate = typer.Typer(
+        cls=Group, no_args_is_help=True, help="Send events as many clients would, and check the results."
+    )
     simulate.callback()(lambda: None)  # else the only command would stand in the group's place
     simulate.command("clients")(clients)
-    app.add_typer(simulate, name="simulate")
+    app.add_typer(simulate, name="simulate", rich_help_panel=RUN)
 
 
 def clients(

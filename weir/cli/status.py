@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import LOOK
 from weir.cli._shared import Listing, print_json, say, service_names, show_rows
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _TOLD = {
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(status)
+    app.command(rich_help_panel=LOOK)(status)
 
 
 def status(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from weir.cli._groups import RECORDS
 from weir.cli._shared import say, until_closed
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(subscribe)
+    app.command(rich_help_panel=RECORDS)(subscribe)
 
 
 def checked(check: Callable[[], T]) -> T:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import RECORDS
 from weir.cli._shared import TopicArgument, say, until_closed
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(tail)
+    app.command(rich_help_panel=RECORDS)(tail)
 
 
 def tail(

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
+from weir.cli._groups import STORES, Group
 from weir.cli._shared import configured, print_json, show_rows
 
-tenants = typer.Typer(help="Manage the tenants whose events are stored, and their plans.", no_args_is_help=True)
+tenants = typer.Typer(
+    cls=Group, help="Manage the tenants whose events are stored, and their plans.", no_args_is_help=True
+)
 
 Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="The tenant's number.")]
 Plan = Annotated[str, typer.Option("--plan", help="The plan that the tenant is on, such as `free`.")]
@@ -19,7 +22,7 @@ def register(app: typer.Typer) -> None:
     tenants.command("add")(add)
     tenants.command("list")(list_)
     tenants.command("set-plan")(set_plan)
-    app.add_typer(tenants, name="tenants")
+    app.add_typer(tenants, name="tenants", rich_help_panel=STORES)
 
 
 def add(id_: Id, plan: Plan, name: Annotated[str, typer.Option("--name", help="A display name.")] = "") -> None:

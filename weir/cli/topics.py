@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from weir.cli._groups import LOOK
 from weir.cli._shared import Listing, print_json, say
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(topics)
+    app.command(rich_help_panel=LOOK)(topics)
 
 
 def topics(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import MAINTAIN
 from weir.cli._shared import TopicArgument, agreed, time_ms
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(trim)
+    app.command(rich_help_panel=MAINTAIN)(trim)
 
 
 def trim(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weir.cli._groups import RUN
 from weir.cli._shared import run_service, say
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _DRAW_S = 0.5
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    app.command()(up)
+    app.command(rich_help_panel=RUN)(up)
 
 
 def up(

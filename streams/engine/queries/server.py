@@ -11,7 +11,7 @@ from weir.infra import log, metrics
 from weir.infra.config import Config
 from weir.infra.errors import PortTakenError, RetryableError
 from weir.infra.http import HttpLimits, HttpServer
-from weir.infra.http.endpoint import probes
+from weir.infra.http.endpoint import add_operations
 from weir.infra.http.parameters import BadRequestError
 from weir.infra.http.responses import bad_request, json_response, not_found, unavailable
 from weir.infra.kafka.table_info import TableList as Described
@@ -74,7 +74,7 @@ class Endpoint:
         app.router.add_get("/tables", self._list)
         app.router.add_get("/tables/{rest:.*}", self._table)
         app.router.add_get("/health", self._health)
-        app.add_routes(probes(self))
+        add_operations(app, self)
         self._server = HttpServer(app, HttpLimits.of(self._config.http), shutdown=SHUTDOWN_S)
         await self._server.start_on(self._socket)
         _log.info("worker.serves", address=self.address)
@@ -85,6 +85,11 @@ class Endpoint:
             await self._server.stop()
         if self._tables is not None:
             await self._tables.close()
+
+    @property
+    def service(self) -> str:
+        """The worker's name among services."""
+        return f"worker-{self._job.name}"
 
     @property
     def state(self) -> str:
@@ -98,9 +103,8 @@ class Endpoint:
 
     def metrics(self) -> Iterator[Reading]:
         """The metrics of the worker."""
-        service = f"worker-{self._job.name}"
-        yield Reading(metrics.INFO, 1, (service, VERSION))
-        yield Reading(metrics.READY, self.state == "running", (service,))
+        yield Reading(metrics.INFO, 1, (self.service, VERSION))
+        yield Reading(metrics.READY, self.state == "running", (self.service,))
         yield from self._plane.metrics()
         if self._server is not None:
             yield from self._server.metrics()

@@ -163,6 +163,7 @@ def test_every_process_says_how_it_does_and_prometheus_reads_its_metrics(
         at = address.replace("ws://", "http://")
         until(lambda at=at: asked(f"{at}/readyz")[0] == 200)
         assert asked(f"{at}/healthz") == (200, '{"status":"ok"}')
+        assert json.loads(asked(f"{at}/")[1])["service"] == name
         families = {family.name: family for family in parse(asked(f"{at}/metrics")[1])}
         [ready] = families["weir_service_ready"].samples
         assert (ready.labels, ready.value) == ({"service": name}, 1)

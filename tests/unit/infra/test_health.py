@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import pytest
 
 from weir.infra import metrics
 from weir.infra.metrics import Reading
-from weir.infra.runtime.health import PROBES
+from weir.infra.runtime.health import PROBES, index
+from weir.infra.version import VERSION
 
 
 class Said(NamedTuple):
     state: str
     reason: str | None = None
+    service: str = "some"
 
     def metrics(self) -> list[Reading]:
         return [Reading(metrics.READY, self.state == "running", ("some",))]
@@ -38,3 +41,10 @@ def test_metrics_are_served_as_prometheus_wants_them() -> None:
     answer = PROBES["/metrics"](Said("running"))
     assert (answer.status, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert b'weir_service_ready{service="some"} 1.0' in answer.body
+
+
+def test_the_index_says_who_this_is_and_what_is_there() -> None:
+    answer = index(Said("starting"), ["GET /links", "GET /"])
+    found = json.loads(answer.body)
+    assert (answer.status, found["service"], found["version"]) == (200, "some", VERSION)
+    assert found["paths"] == ["GET /", "GET /healthz", "GET /links", "GET /metrics", "GET /readyz"]

@@ -56,7 +56,7 @@ lint: setup
 
 # docker-compose.yml, from the services that there are.
 compose: setup
-	$(BIN)/python -m weir.services.compose > docker-compose.yml
+	$(BIN)/python -m weir.compose > docker-compose.yml
 
 docs: setup
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs

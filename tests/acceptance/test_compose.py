@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from support.command import started, weir
+from weir.compose import SAMPLE_PORT, document
 from weir.infra.ports import free_ports
-from weir.services.compose import SAMPLE_PORT, document
 
 #: The containers that a count comes through, in the order of their start.
 WAY = ("sample", "worker-links", "link-store", "feed", "counts")

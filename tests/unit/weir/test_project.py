@@ -13,6 +13,7 @@ import pytest
 import typer
 import yaml
 
+from weir import compose
 from weir.cli.main import app
 from weir.infra import environment
 from weir.infra.config import load
@@ -20,7 +21,6 @@ from weir.infra.extras import EXTRAS
 from weir.infra.servers.jars import KAFKA_VERSION, locked
 from weir.infra.servers.kafka import broker_settings
 from weir.infra.servers.postgres import POSTGRES_VERSION
-from weir.services import compose
 from weir.services.registry import services
 
 ROOT = Path(__file__).parents[3]

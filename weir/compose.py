@@ -20,7 +20,7 @@ HEADER = """\
 #   FEED_URL=wss://… docker compose up --build       connects a feed of your own
 #   BROADCAST_PASSWORD=… docker compose --profile broadcast up --build
 #
-# Made by `make compose` from the services that weir has: change weir/services/compose.py, not this file.
+# Made by `make compose` from the services that weir has: change weir/compose.py, not this file.
 # docs/how-to/docker-compose.md says more.
 """
 

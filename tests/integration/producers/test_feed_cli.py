@@ -106,7 +106,7 @@ def test_connect_waits_for_a_kafka_that_is_not_there_and_can_be_stopped(bare: di
     [
         (["connect"], "no feed given: pass its address, or set WEIR_FEED_URL"),
         (["connect", "http://localhost"], "'http://localhost' is not a valid feed address"),
-        (["serve"], "nothing to play: give a FILE, or --random"),
+        (["serve"], "give one thing to play: a FILE, --sample or --random"),
         (["serve", "--random", "--loop"], "--loop is for a file"),
         (["serve", "--random", "--rate", "0"], "must be positive"),
         (["serve", "/nowhere/a.feed.ndjson"], "/nowhere/a.feed.ndjson: No such file or directory"),

@@ -1,1 +1,4 @@
-"""The ground: configuration, command line, embedded servers, SQL, logs, supervision."""
+"""The platform: configuration, Kafka, Postgres, HTTP, WebSockets, embedded servers, logs, supervision.
+
+`runtime` is what every process has; `prometheus` declares what is scraped.
+"""

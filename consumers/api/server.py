@@ -25,7 +25,7 @@ from weir.infra.http.responses import json_response
 from weir.infra.kafka.table_info import TableInfo
 from weir.infra.progress.chain import Chain
 from weir.infra.redis import RedisStore
-from weir.infra.runtime.service import BackgroundWork, Closing, ServiceLifecycle
+from weir.infra.runtime.lifecycle import BackgroundWork, Closing, ServiceLifecycle
 from weir.infra.runtime.threads import in_daemon
 
 #: Seconds that a request waits for a connection to Postgres.

@@ -16,13 +16,13 @@ from weir.consumers.broadcast.fan_out import FanOut
 from weir.consumers.broadcast.replay_buffer import ReplayBuffer
 from weir.consumers.broadcast.source import EntryBatch, History, LiveReader
 from weir.consumers.broadcast.subscription_query import SubscriptionQuery
-from weir.infra import log, metrics
+from weir.infra import log, prometheus
 from weir.infra.config import Config
 from weir.infra.errors import RetryableError
 from weir.infra.kafka import client as kafka
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.retry_after import RETRY_SOON
-from weir.infra.runtime.service import Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Refusal, Route
 from weir.infra.websocket.frames import MAX_REASON
@@ -123,8 +123,8 @@ class Broadcaster(Part):
     def metrics(self) -> list[Reading]:
         """Messages out, and who receives them."""
         return [
-            Reading(metrics.SUBSCRIBERS, len(self._subscribers)),
-            Reading(metrics.HANDED_OUT, self._messages),
+            Reading(prometheus.SUBSCRIBERS, len(self._subscribers)),
+            Reading(prometheus.HANDED_OUT, self._messages),
         ]
 
     # Subscribers.

@@ -20,13 +20,13 @@ from weir.consumers.sinks.source import Source
 from weir.consumers.sinks.store import SinkStore
 from weir.consumers.sinks.table import Table
 from weir.consumers.sinks.writer import Writer
-from weir.infra import log, metrics, postgres
+from weir.infra import log, postgres, prometheus
 from weir.infra.config import Config
 from weir.infra.errors import DataRefusedError, RetryableError
 from weir.infra.kafka import client as kafka
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.runtime.backoff import Backoff
-from weir.infra.runtime.service import Facts, Part
+from weir.infra.runtime.lifecycle import Facts, Part
 from weir.infra.runtime.threads import in_daemon
 from weir.schemas.topics import DEAD_LETTERS
 
@@ -98,9 +98,9 @@ class Sink(Part):
         """Records stored, elements refused, and the time that batches took."""
         label = (self._name,)
         return [
-            Reading(metrics.STORED, self._rows["records"], label),
-            Reading(metrics.REFUSED, self._rows["refused"], label),
-            Reading(metrics.STORE, self._storing[0], label, self._storing[1]),
+            Reading(prometheus.STORED, self._rows["records"], label),
+            Reading(prometheus.REFUSED, self._rows["refused"], label),
+            Reading(prometheus.STORE, self._storing[0], label, self._storing[1]),
         ]
 
     def _run(self) -> None:

@@ -19,14 +19,14 @@ from typing import Generic, TypeVar
 from confluent_kafka import Message
 
 from weir.consumers.views.replay import Edges, ReplayBatch, Survey, TopicReplay
-from weir.infra import log, metrics
+from weir.infra import log, prometheus
 from weir.infra.config import Config
 from weir.infra.errors import KafkaUnavailableError
 from weir.infra.kafka import client as kafka
-from weir.infra.metrics import Reading
 from weir.infra.progress.chain import Chain
 from weir.infra.progress.progress import Lag, Progress
-from weir.infra.runtime.service import Part
+from weir.infra.prometheus import Reading
+from weir.infra.runtime.lifecycle import Part
 from weir.infra.runtime.tasks import until_failed
 from weir.infra.runtime.threads import in_daemon
 from weir.schemas.topic import PartitionId, Topic
@@ -155,11 +155,11 @@ class TopicView(Part, ABC, Generic[T]):
     def metrics(self) -> list[Reading]:
         """Records read, and how far the view is behind."""
         label, lag = (self._topics[0].name,), self.lag()
-        readings = [Reading(metrics.VIEW_READ, self._read, label)]
+        readings = [Reading(prometheus.VIEW_READ, self._read, label)]
         if lag.records is not None:
-            readings.append(Reading(metrics.VIEW_LAG, lag.records, label))
+            readings.append(Reading(prometheus.VIEW_LAG, lag.records, label))
         if lag.ms is not None:
-            readings.append(Reading(metrics.VIEW_LAG_S, lag.ms / 1000, label))
+            readings.append(Reading(prometheus.VIEW_LAG_S, lag.ms / 1000, label))
         return readings
 
     # What is read.

@@ -222,7 +222,7 @@ def services() -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     """Every metric, its kind and its labels."""
-    from weir.infra.metrics import METRICS
+    from weir.infra.prometheus import METRICS
 
     yield "| metric | kind | labels | |\n| --- | --- | --- | --- |"
     for metric in METRICS:

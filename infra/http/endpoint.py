@@ -10,9 +10,9 @@ from weir.infra import log
 from weir.infra.config import Config
 from weir.infra.http.limits import HttpLimits
 from weir.infra.http.server import HttpServer
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.runtime.health import PROBES, Health, HealthAnswer, index
-from weir.infra.runtime.service import Part
+from weir.infra.runtime.lifecycle import Part
 
 _log = log.get_logger("http")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from weir.infra import log, metrics
+from weir.infra import log, prometheus
 from weir.infra.connections.acceptor import SOON, Acceptor
 from weir.infra.connections.admission import ConnectionLimits
 from weir.infra.connections.awaiting_request import AwaitingRequest
@@ -21,7 +21,7 @@ from weir.infra.http.budget import ANSWERS, AnswerBudget
 from weir.infra.http.connection import HttpConnection
 from weir.infra.http.errors import raw_error
 from weir.infra.http.limits import HttpLimits
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.retry_after import RETRY_SOON
 
 #: How often within the shortest deadline the server looks for connections whose time is over.
@@ -141,9 +141,9 @@ class HttpServer:
     def metrics(self) -> list[Reading]:
         """Connections, requests by status, and answers that are not read yet."""
         return [
-            Reading(metrics.CONNECTIONS, len(self)),
-            Reading(metrics.UNREAD, self.answers.size),
-            *(Reading(metrics.REQUESTS, number, (str(status),)) for status, number in sorted(self.answered.items())),
+            Reading(prometheus.CONNECTIONS, len(self)),
+            Reading(prometheus.UNREAD, self.answers.size),
+            *(Reading(prometheus.REQUESTS, number, (str(status),)) for status, number in sorted(self.answered.items())),
         ]
 
     # What connections tell.

@@ -1,1 +1,3 @@
-"""Kafka: clients, topics, errors, and readers and writers of partitions. `topic_reader` and `writer` are the tools'."""
+"""Kafka: clients, topics, errors, readers and writers. `partition_reader` reads partitions from given offsets on, for
+everybody; `topic_reader` and `writer` are the tools'.
+"""

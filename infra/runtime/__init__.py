@@ -1,1 +1,3 @@
-"""A process: its lifecycle, status, threads and waiting."""
+"""A process: its status, threads and waiting. `lifecycle` opens, runs and closes the parts of a service; each service
+gives them, in the order in which they are closed, to `ServiceLifecycle.run`.
+"""

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from weir.infra.metrics import CONTENT_TYPE, Reading, exposition
+from weir.infra.prometheus import CONTENT_TYPE, Reading, exposition
 from weir.infra.retry_after import RETRY_SOON
 from weir.infra.version import VERSION
 
@@ -20,7 +20,7 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 class Health(Protocol):
-    """How a service does, as `weir.infra.runtime.service.ServiceLifecycle` says it."""
+    """How a service does, as `weir.infra.runtime.lifecycle.ServiceLifecycle` says it."""
 
     @property
     def service(self) -> str:

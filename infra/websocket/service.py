@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from weir.infra import log, metrics
+from weir.infra import log, prometheus
 from weir.infra.config import Config
 from weir.infra.connections.admission import ConnectionLimits
 from weir.infra.errors import PortTakenError
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.runtime.health import PROBES, Health, HealthAnswer, index
-from weir.infra.runtime.service import Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
 from weir.infra.websocket.connection import Connection
 from weir.infra.websocket.descriptors import fit
 from weir.infra.websocket.handshake import Refusal
@@ -67,8 +67,8 @@ class WebSocketEndpoint(Part):
         servers = self._servers.values()
         evicted = sum((server.evicted for server in servers), Counter[str]())
         return [
-            Reading(metrics.SOCKETS, sum(map(len, servers))),
-            *(Reading(metrics.EVICTED, number, (reason,)) for reason, number in sorted(evicted.items())),
+            Reading(prometheus.SOCKETS, sum(map(len, servers))),
+            *(Reading(prometheus.EVICTED, number, (reason,)) for reason, number in sorted(evicted.items())),
         ]
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from weir.infra import log, metrics
+from weir.infra import log, prometheus
 from weir.infra.config import Config
 from weir.infra.errors import WeirError
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.retry_after import RETRY_SOON, retry_after
-from weir.infra.runtime.service import Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
 from weir.infra.runtime.tasks import until_failed
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Held, Refusal, Route
 from weir.infra.websocket.basic_auth import CHALLENGE, BasicAuth, check_credentials
@@ -88,10 +88,10 @@ class Listener(Part):
         """Messages in, and who sends them."""
         facts = self.facts()
         return [
-            Reading(metrics.SENDERS, facts["senders"]),
-            Reading(metrics.TAKEN, facts["messages"]),
-            Reading(metrics.TURNED_DOWN, facts["refused"]),
-            Reading(metrics.UNACKNOWLEDGED, facts["unacknowledged"]),
+            Reading(prometheus.SENDERS, facts["senders"]),
+            Reading(prometheus.TAKEN, facts["messages"]),
+            Reading(prometheus.TURNED_DOWN, facts["refused"]),
+            Reading(prometheus.UNACKNOWLEDGED, facts["unacknowledged"]),
         ]
 
     def _answer(self, request: HandshakeRequest) -> Handler | Refusal | Held:

@@ -1,3 +1,3 @@
-"""Events in over HTTP and WebSocket: `routes` takes a request, `body` splits it into events, `validation` checks each,
-`writer` sends it to Kafka.
+"""Events in over HTTP and WebSocket: `routes` reads a request, and refuses it by its headers and its size; `body`
+splits it into events, `validation` checks each, `writer` sends it to Kafka.
 """

@@ -7,13 +7,13 @@ from typing import Any
 
 from aiohttp import web
 
-from weir.infra import log, metrics
+from weir.infra import log, prometheus
 from weir.infra.config import Config
 from weir.infra.errors import RetryableError
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.runtime.clock import wall_clock
+from weir.infra.runtime.lifecycle import Part
 from weir.infra.runtime.patience import until_answered
-from weir.infra.runtime.service import Part
 from weir.producers.ingest.intake import METRICS, MONITORING, Intake
 from weir.producers.ingest.request import Positions
 from weir.producers.ingest.routes import HttpIngest
@@ -116,8 +116,8 @@ class Ingest(Part):
     def metrics(self) -> list[Reading]:
         """Events by what became of them, and the bytes that wait for Kafka."""
         return [
-            *metrics.counted(metrics.INGESTED, self._writer.counts, sorted(COUNTED), self._name),
-            Reading(metrics.IN_FLIGHT, self._writer.flight.size, (self._name,)),
+            *prometheus.counted(prometheus.INGESTED, self._writer.counts, sorted(COUNTED), self._name),
+            Reading(prometheus.IN_FLIGHT, self._writer.flight.size, (self._name,)),
         ]
 
     def _let_in(self, let: bool) -> None:

@@ -63,7 +63,7 @@ def _kafka_is_there(config: Config, status: str) -> bool:
     import asyncio
 
     from weir.infra.kafka.client import ensure_topics
-    from weir.infra.runtime.service import Part, ServiceLifecycle
+    from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
     from weir.infra.runtime.signals import until_signal
     from weir.infra.runtime.threads import in_daemon
     from weir.infra.websocket.service import ProbeEndpoint

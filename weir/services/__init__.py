@@ -1,3 +1,3 @@
-"""The services that weir runs, one module each; their list (`registry`), `weir up` which starts them (`up`), and an
-overview of their state.
+"""The services that weir runs, one module each; their list (`registry`: workers and sinks come from the registries of
+jobs and consumers); `weir up`, which starts them (`up`); and an overview of their state.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weir.consumers.broadcast.server import Broadcaster
 from weir.infra.config import Config
-from weir.infra.runtime.service import Facts, ServiceLifecycle
+from weir.infra.runtime.lifecycle import Facts, ServiceLifecycle
 from weir.infra.websocket.service import WebSocketEndpoint
 from weir.producers.broadcast.server import Listener
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from weir.consumers.feed.reporter import Reporter
-from weir.infra import metrics
+from weir.infra import prometheus
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
-from weir.infra.metrics import Reading
-from weir.infra.runtime.service import Part, ServiceLifecycle
+from weir.infra.prometheus import Reading
+from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.websocket.service import ProbeEndpoint
 from weir.producers.feed.client import FeedClient
@@ -61,7 +61,7 @@ class Feed(Part):
     def metrics(self) -> list[Reading]:
         """What came over the feed."""
         counts = {} if self._client is None else self._client.counts
-        return metrics.counted(metrics.FEED, counts, counts)
+        return prometheus.counted(prometheus.FEED, counts, counts)
 
 
 async def connect(config: Config, url: str) -> None:

@@ -10,7 +10,7 @@ from weir.consumers.metrics.revisions import TOPICS, MetricView
 from weir.consumers.metrics.routes import AggregatesApi
 from weir.infra.config import Config
 from weir.infra.runtime.interpreter import SWITCH_S
-from weir.infra.runtime.service import BackgroundWork
+from weir.infra.runtime.lifecycle import BackgroundWork
 from weir.producers.ingest.server import METRICS, Ingest
 from weir.services import view as view_service
 from weir.services.chains import chain_to

@@ -10,7 +10,7 @@ from weir.consumers.monitoring.routes import ClientsApi
 from weir.consumers.monitoring.view import TOPICS, ClientView
 from weir.infra.config import Config
 from weir.infra.runtime.interpreter import SWITCH_S
-from weir.infra.runtime.service import BackgroundWork
+from weir.infra.runtime.lifecycle import BackgroundWork
 from weir.producers.ingest.server import MONITORING, Ingest
 from weir.services import view as view_service
 from weir.services.chains import chain_to

@@ -6,7 +6,7 @@ from weir.consumers.registry import SINKS
 from weir.consumers.sinks.sink import Sink
 from weir.infra.config import Config
 from weir.infra.runtime.interpreter import for_many_records
-from weir.infra.runtime.service import ServiceLifecycle
+from weir.infra.runtime.lifecycle import ServiceLifecycle
 from weir.infra.websocket.service import ProbeEndpoint
 
 

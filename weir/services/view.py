@@ -12,7 +12,7 @@ from weir.infra.config import Config
 from weir.infra.http.endpoint import HttpEndpoint
 from weir.infra.http.responses import json_response
 from weir.infra.retry_after import RETRY_SOON
-from weir.infra.runtime.service import Facts, Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import Facts, Part, ServiceLifecycle
 from weir.producers.ingest.server import Ingest
 
 

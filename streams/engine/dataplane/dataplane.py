@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from confluent_kafka import KafkaException
 
-from weir.infra import metrics
+from weir.infra import prometheus
 from weir.infra.config import Config
 from weir.infra.errors import InDoubtError, RetryableError, TransactionAbortedError, WeirError
 from weir.infra.kafka.errors import missing
 from weir.infra.log import get_logger
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.runtime.clock import wall_clock
 from weir.infra.runtime.threads import in_daemon
 from weir.streams.engine.core.errors import EngineError
@@ -94,7 +94,7 @@ class DataPlane:
     def metrics(self) -> Iterator[Reading]:
         """The metrics of the job in this worker."""
         job = (self._job.name,)
-        yield Reading(metrics.ABORTED, self._aborted, job)
+        yield Reading(prometheus.ABORTED, self._aborted, job)
         for _, task in sorted(self._tasks.items()):
             yield from task.metrics()
 

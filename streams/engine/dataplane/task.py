@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from weir.infra import metrics
+from weir.infra import prometheus
 from weir.infra.config import Config
 from weir.infra.errors import InDoubtError, StoppedError, TransactionAbortedError
 from weir.infra.kafka.transactional import TransactionalProducer
 from weir.infra.log import get_logger
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.runtime.clock import wall_clock
 from weir.schemas.topic import kept_whole
 from weir.streams.engine.core.crash_points import reached
@@ -304,18 +304,18 @@ class Task:
     def metrics(self) -> Iterator[Reading]:
         """What the task has done since it was opened, and how far it is."""
         place, stage = (self._job, self.topic, str(self.partition)), self.stage
-        yield Reading(metrics.RECORDS, self._processed, place)
-        yield Reading(metrics.LEFT, self._left, place)
-        yield Reading(metrics.COMMIT, self._commit_s, place, self._commits)
+        yield Reading(prometheus.RECORDS, self._processed, place)
+        yield Reading(prometheus.LEFT, self._left, place)
+        yield Reading(prometheus.COMMIT, self._commit_s, place, self._commits)
         if stage.watermark is not None:
-            yield Reading(metrics.WATERMARK, (wall_clock() - stage.watermark) / 1000, place)
+            yield Reading(prometheus.WATERMARK, (wall_clock() - stage.watermark) / 1000, place)
         if stage.cells is not None:
-            yield Reading(metrics.CELLS, stage.cells, place)
+            yield Reading(prometheus.CELLS, stage.cells, place)
         if stage.dropped is not None:
-            yield Reading(metrics.DROPPED, stage.dropped, place)
+            yield Reading(prometheus.DROPPED, stage.dropped, place)
         if stage.routed is not None:
             for fate in ("counted", "late", "dead"):
-                yield Reading(metrics.EVENTS, getattr(stage.routed, fate), (*place, fate))
+                yield Reading(prometheus.EVENTS, getattr(stage.routed, fate), (*place, fate))
 
     def _passed(self) -> FlushBatch | None:
         """Returns a batch that commits the position alone, if only control records and aborted transactions lie between

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from weir.infra import log, metrics
+from weir.infra import log, prometheus
 from weir.infra.config import Config
 from weir.infra.errors import PortTakenError, RetryableError
 from weir.infra.http import HttpLimits, HttpServer
@@ -16,7 +16,7 @@ from weir.infra.http.parameters import BadRequestError
 from weir.infra.http.responses import bad_request, json_response, not_found, unavailable
 from weir.infra.kafka.table_info import TableList as Described
 from weir.infra.kafka.worker_directory import client_id
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.version import VERSION
 from weir.streams.engine.core.job import Job
 from weir.streams.engine.dataplane.dataplane import DataPlane
@@ -103,8 +103,8 @@ class Endpoint:
 
     def metrics(self) -> Iterator[Reading]:
         """The metrics of the worker."""
-        yield Reading(metrics.INFO, 1, (self.service, VERSION))
-        yield Reading(metrics.READY, self.state == "running", (self.service,))
+        yield Reading(prometheus.INFO, 1, (self.service, VERSION))
+        yield Reading(prometheus.READY, self.state == "running", (self.service,))
         yield from self._plane.metrics()
         if self._server is not None:
             yield from self._server.metrics()

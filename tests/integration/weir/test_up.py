@@ -28,8 +28,8 @@ from support.processes import start
 from support.wait import PATIENCE_S, until
 from weir.infra.config import Config
 from weir.infra.errors import StartError
-from weir.infra.metrics import METRICS
 from weir.infra.ports import free_ports
+from weir.infra.prometheus import METRICS
 from weir.infra.supervisor.logs import log_file
 from weir.services.up import up
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from weir.infra import metrics
-from weir.infra.metrics import Reading
+from weir.infra import prometheus
+from weir.infra.prometheus import Reading
 from weir.infra.runtime.health import PROBES, index
 from weir.infra.version import VERSION
 
@@ -19,7 +19,7 @@ class Said(NamedTuple):
     service: str = "some"
 
     def metrics(self) -> list[Reading]:
-        return [Reading(metrics.READY, self.state == "running", ("some",))]
+        return [Reading(prometheus.READY, self.state == "running", ("some",))]
 
 
 @pytest.mark.parametrize(

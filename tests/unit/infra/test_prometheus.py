@@ -6,8 +6,8 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from weir.infra import metrics
-from weir.infra.metrics import METRICS, Reading, counted, exposition
+from weir.infra import prometheus
+from weir.infra.prometheus import METRICS, Reading, counted, exposition
 
 
 def samples(*readings: Reading) -> dict[tuple[str, ...], float]:
@@ -28,9 +28,9 @@ def test_every_metric_is_declared_once_and_named_as_prometheus_has_it() -> None:
 
 def test_what_is_read_is_what_a_scrape_finds() -> None:
     readings = [
-        Reading(metrics.RECORDS, 17, ("links", "communications", "3")),
-        Reading(metrics.STORE, 0.25, ("link-store",), 2),
-        *counted(metrics.INGESTED, {"accepted": 4, "refused": 1, "sockets": 9}, ("accepted", "refused"), "metrics"),
+        Reading(prometheus.RECORDS, 17, ("links", "communications", "3")),
+        Reading(prometheus.STORE, 0.25, ("link-store",), 2),
+        *counted(prometheus.INGESTED, {"accepted": 4, "refused": 1, "sockets": 9}, ("accepted", "refused"), "metrics"),
     ]
     assert samples(*readings) == {
         ("weir_worker_records_total", "job=links", "partition=3", "topic=communications"): 17,
@@ -43,7 +43,7 @@ def test_what_is_read_is_what_a_scrape_finds() -> None:
 
 def test_a_label_may_hold_anything() -> None:
     odd = 'quote " backslash \\ line\nend'
-    assert samples(Reading(metrics.READY, 1, (odd,))) == {("weir_service_ready", f"service={odd}"): 1}
+    assert samples(Reading(prometheus.READY, 1, (odd,))) == {("weir_service_ready", f"service={odd}"): 1}
 
 
 def test_the_process_tells_of_itself() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from weir.infra import config as configuration
 from weir.infra.errors import KafkaUnavailableError, PortTakenError, WeirError
-from weir.infra.runtime.service import BackgroundWork, Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import BackgroundWork, Part, ServiceLifecycle
 from weir.infra.runtime.status import ServiceStatus, read_all
 
 

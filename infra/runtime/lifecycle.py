@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 
-from weir.infra import log, metrics
+from weir.infra import log, prometheus
 from weir.infra.config import Config
 from weir.infra.errors import RetryableError
-from weir.infra.metrics import Reading
+from weir.infra.prometheus import Reading
 from weir.infra.runtime.patience import until_answered
 from weir.infra.runtime.status import FAILED, StatusFile
 from weir.infra.runtime.threads import in_daemon
@@ -50,7 +50,7 @@ class Part:
         return None
 
     def metrics(self) -> Iterable[Reading]:
-        """Its metrics (`weir.infra.metrics`), as they are now."""
+        """Its metrics (`weir.infra.prometheus`), as they are now."""
         return ()
 
 
@@ -136,8 +136,8 @@ class ServiceLifecycle:
 
     def metrics(self) -> Iterable[Reading]:
         """The metrics of the service and of its parts."""
-        yield Reading(metrics.INFO, 1, (self._service, VERSION))
-        yield Reading(metrics.READY, self.state == "running", (self._service,))
+        yield Reading(prometheus.INFO, 1, (self._service, VERSION))
+        yield Reading(prometheus.READY, self.state == "running", (self._service,))
         for part in self._parts:
             yield from part.metrics()
 

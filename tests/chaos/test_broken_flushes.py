@@ -12,14 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from support.links.communications import Source
 from support.wait import PATIENCE_S
 from support.workers import Results
 from weir.infra.config import Config
 from weir.infra.errors import FencedError, StoppedError, TransactionAbortedError, WeirError
-from weir.infra.kafka.client import admin, ensure_topics
+from weir.infra.kafka import topic_settings
+from weir.infra.kafka.client import ensure_topics
 from weir.schemas.topic import MAX_DEAD_LETTER
 from weir.streams.engine.core.offset_metadata import Committed
 from weir.streams.engine.core.records import Bulk, FlushBatch, Produce
@@ -44,11 +44,7 @@ def source(config: Config) -> Source:
 
 def largest(config: Config, topic: str, size: int) -> None:
     """Sets how large a batch the topic takes, in bytes."""
-    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, config.topic(topic), incremental_configs=[entry])
-    client = admin(config)
-    for future in client.incremental_alter_configs([resource]).values():
-        future.result(PATIENCE_S)
+    topic_settings.alter(config, topic, {"max.message.bytes": str(size)})
 
 
 class Plane(DataPlane):

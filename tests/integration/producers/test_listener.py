@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, WSMsgType
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions
+from confluent_kafka.admin import NewPartitions
 
 from support.broadcast.broadcast_records import AUTH, acked, listening, read, sender, who
 from support.command import weir
 from support.wait import PATIENCE_S, until_async
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
+from weir.infra.kafka import topic_settings
 from weir.infra.runtime.status import read_all
 from weir.producers.broadcast import writer as broadcast_writer
 from weir.producers.broadcast.server import run
@@ -26,15 +27,11 @@ from weir.schemas.topics import BROADCAST
 
 def alter(config: Config, max_message_bytes: int) -> None:
     """Sets what the topic takes."""
-    entry = ConfigEntry("max.message.bytes", str(max_message_bytes), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ConfigResource.Type.TOPIC, config.topic(BROADCAST.name), incremental_configs=[entry])
-    admin = kafka.admin(config)
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result()
+    topic_settings.alter(config, BROADCAST.name, {"max.message.bytes": str(max_message_bytes)})
 
 
 def play(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 90))
+    asyncio.run(asyncio.wait_for(main, PATIENCE_S))
 
 
 def test_every_message_becomes_one_record_byte_for_byte_in_order(config: Config) -> None:

@@ -63,7 +63,7 @@ def test_a_websocket_that_never_reads_is_read_no_further_and_then_cut(
             await until_async(lambda: service.ingest.facts()["in_flight_bytes"] == budget.size == 0)
             deaf.close()
 
-    asyncio.run(asyncio.wait_for(main(), 120))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 def test_posts_that_are_never_read_hold_what_is_counted_until_they_are_cut(config: Config) -> None:
@@ -79,7 +79,7 @@ def test_posts_that_are_never_read_hold_what_is_counted_until_they_are_cut(confi
             for client in deaf:
                 client.close()
 
-    asyncio.run(asyncio.wait_for(main(), 120))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 def test_where_others_hold_the_room_for_answers_a_long_one_is_not_told_and_small_ones_are(config: Config) -> None:
@@ -97,7 +97,7 @@ def test_where_others_hold_the_room_for_answers_a_long_one_is_not_told_and_small
             assert (await service.post(BODY)).status == 400
             await socket.close()
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 def test_bodies_that_do_not_come_whole_keep_their_own_address_out_and_no_other(config: Config) -> None:
@@ -119,7 +119,7 @@ def test_bodies_that_do_not_come_whole_keep_their_own_address_out_and_no_other(c
                 assert response.status == 202
             half.close()
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 def test_a_long_answer_comes_in_pieces_and_is_whole(config: Config) -> None:
@@ -131,7 +131,7 @@ def test_a_long_answer_comes_in_pieces_and_is_whole(config: Config) -> None:
             assert [event["index"] for event in said.body["events"]] == list(range(EVENTS))
             await until_async(lambda: service.ingest.facts()["in_flight_bytes"] == 0)
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 def test_who_sends_more_than_there_is_room_for_gets_429_and_room_again(config: Config) -> None:
@@ -146,4 +146,4 @@ def test_who_sends_more_than_there_is_room_for_gets_429_and_room_again(config: C
             await until_async(lambda: service.ingest.facts()["in_flight_bytes"] == 0)
             assert (await service.post(BODY)).status == 400
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))

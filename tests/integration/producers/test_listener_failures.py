@@ -105,7 +105,7 @@ def test_while_kafka_is_away_nothing_is_read_and_afterwards_nothing_is_missing(
                 await acked(late, 80)
             await asyncio.gather(*sending)
 
-    asyncio.run(asyncio.wait_for(main(), 150))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
     found = by_channel(config)
     for s in senders:
         assert found[s.name] == [b"%d" % n for n in range(5_000)]
@@ -128,7 +128,7 @@ def test_it_ends_in_time_though_kafka_is_away_and_acknowledges_nothing(
         await sending
         server.start()
 
-    asyncio.run(asyncio.wait_for(main(), 120))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
     assert told.close_code == 1001
     assert told.acked < told.sent
     found = by_channel(config)["c"]
@@ -152,7 +152,7 @@ def test_it_waits_for_a_kafka_that_is_not_there_yet(kafka_of_its_own: tuple[Conf
             await acked(socket, 1)
         await coming
 
-    asyncio.run(asyncio.wait_for(main(), 120))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 async def under_load(config: Config, listener: Running, number: signal.Signals) -> list[Sent]:

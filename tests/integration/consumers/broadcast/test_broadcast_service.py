@@ -135,5 +135,5 @@ def test_each_ends_in_time_though_kafka_is_away_and_peers_do_not_answer(
         for port in (lone_out, config.broadcast.broadcaster_port):
             for query in ("", "?after=0-0.1-0.2-0.3-0"):
                 stack.enter_context(deaf(port, f"/websocket{query}"))
-        asyncio.run(asyncio.wait_for(main(running), 120))
+        asyncio.run(asyncio.wait_for(main(running), PATIENCE_S))
     assert read_all(config) == []

@@ -38,7 +38,7 @@ _epoch = lru_cache(maxsize=4096)(from_rfc3339)
 
 @lru_cache(maxsize=4096)
 def _begin(start: int, end: int) -> tuple[str, str]:
-    """How a record's key and value begin."""
+    """How a record's key and value begin. The key is that of `weir.schemas.links.link_count_key`."""
     bounds = window(start, end)
     return f'["{bounds.start}",', f'{{"window":{{"start":"{bounds.start}","end":"{bounds.end}"}},"source":'
 

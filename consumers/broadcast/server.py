@@ -22,7 +22,7 @@ from weir.infra.errors import RetryableError
 from weir.infra.kafka import client as kafka
 from weir.infra.prometheus import Reading
 from weir.infra.retry_after import RETRY_SOON
-from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import ServiceLifecycle, ServicePart
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Refusal, Route
 from weir.infra.websocket.frames import MAX_REASON
@@ -44,7 +44,7 @@ _TRY_AGAIN = 1013
 _log = log.get_logger("broadcaster")
 
 
-class Broadcaster(Part):
+class Broadcaster(ServicePart):
     """Hands messages out on any number of servers' routes. Until `open` is done subscribers get 503."""
 
     def __init__(self, config: Config) -> None:

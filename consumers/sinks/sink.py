@@ -26,7 +26,7 @@ from weir.infra.errors import DataRefusedError, RetryableError
 from weir.infra.kafka import client as kafka
 from weir.infra.prometheus import Reading
 from weir.infra.runtime.backoff import Backoff
-from weir.infra.runtime.lifecycle import Facts, Part
+from weir.infra.runtime.lifecycle import Facts, ServicePart
 from weir.infra.runtime.threads import in_daemon
 from weir.schemas.topics import DEAD_LETTERS
 
@@ -48,7 +48,7 @@ _SIFTED = 1_000
 _log = log.get_logger(__name__)
 
 
-class Sink(Part):
+class Sink(ServicePart):
     """The sink `name`: reads the topics of `tables` and stores them. Any number may run: one works, the others wait."""
 
     def __init__(self, config: Config, name: str, tables: Iterable[Table]) -> None:
@@ -87,7 +87,7 @@ class Sink(Part):
 
     @property
     def reason(self) -> str | None:
-        """What does not answer, where it waits."""
+        """Says which server does not answer, where the sink waits."""
         return str(self._waits["error"]) if self._waits else None
 
     def facts(self) -> Facts:

@@ -26,7 +26,7 @@ from weir.infra.kafka import client as kafka
 from weir.infra.progress.chain import Chain
 from weir.infra.progress.progress import Lag, Progress
 from weir.infra.prometheus import Reading
-from weir.infra.runtime.lifecycle import Part
+from weir.infra.runtime.lifecycle import ServicePart
 from weir.infra.runtime.tasks import until_failed
 from weir.infra.runtime.threads import in_daemon
 from weir.schemas.topic import PartitionId, Topic
@@ -57,7 +57,7 @@ class _Read:
     whole: bool
 
 
-class TopicView(Part, ABC, Generic[T]):
+class TopicView(ServicePart, ABC, Generic[T]):
     """A materialised view of topics in memory: a subclass says how a record is decoded, and what each element does.
 
     `apply` is called with every element, those of a partition in order, each once. How far the view is behind the

@@ -26,7 +26,7 @@ _USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Host(Protocol):
-    """Whoever has the connections."""
+    """Owner of the accepted connections."""
 
     def accepted(self, connected: socket.socket, remote: str) -> None:
         """Takes over a non-blocking socket."""

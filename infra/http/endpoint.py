@@ -12,12 +12,12 @@ from weir.infra.http.limits import HttpLimits
 from weir.infra.http.server import HttpServer
 from weir.infra.prometheus import Reading
 from weir.infra.runtime.health import PROBES, Health, HealthAnswer, index
-from weir.infra.runtime.lifecycle import Part
+from weir.infra.runtime.lifecycle import ServicePart
 
 _log = log.get_logger("http")
 
 
-class HttpEndpoint(Part):
+class HttpEndpoint(ServicePart):
     """Serves `routes` and the `PROBES` of `health`, the service's, at the configured host and `port`, which `variable`
     sets. Running requests have `shutdown` seconds to end when it closes.
     """

@@ -32,7 +32,7 @@ class Health(Protocol):
 
     @property
     def reason(self) -> str | None:
-        """What it waits for; None where it does not wait."""
+        """Says what the service waits for; None where it does not wait."""
 
     def metrics(self) -> Iterable[Reading]:
         """Its metrics, as they are now."""
@@ -47,7 +47,7 @@ class HealthAnswer(NamedTuple):
 
 
 def live(_: Health) -> HealthAnswer:
-    """Whoever can answer lives."""
+    """Answers 200: a process that can answer lives."""
     return HealthAnswer(200, b'{"status":"ok"}', _JSON)
 
 
@@ -61,12 +61,12 @@ def ready(health: Health) -> HealthAnswer:
 
 
 def metrics(health: Health) -> HealthAnswer:
-    """All metrics of the service and of its process."""
+    """Answers with the metrics of the service and of its process."""
     return HealthAnswer(200, exposition(health.metrics()), {"Content-Type": CONTENT_TYPE})
 
 
 def index(health: Health, paths: Iterable[str]) -> HealthAnswer:
-    """What `GET /` answers: which service this is, and what it serves."""
+    """Answers `GET /`: which service this is, and what it serves."""
     body = {
         "service": health.service,
         "version": VERSION,

@@ -26,7 +26,7 @@ STATES = ("waiting", "reconnecting", "starting", "running")
 Facts = Mapping[str, str | int | float | bool | None]
 
 
-class Part:
+class ServicePart:
     """One part of a service: a reader, a writer, a server of requests. A subclass has what it needs of this."""
 
     async def open(self) -> None:
@@ -46,7 +46,7 @@ class Part:
 
     @property
     def reason(self) -> str | None:
-        """What it waits for; None: Kafka, or nothing."""
+        """Says what the part waits for; None: Kafka, or nothing."""
         return None
 
     def metrics(self) -> Iterable[Reading]:
@@ -54,7 +54,7 @@ class Part:
         return ()
 
 
-class BackgroundWork(Part):
+class BackgroundWork(ServicePart):
     """Work beside that of other parts: `work` runs until cancelled, `end` once behind it."""
 
     def __init__(self, work: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[object]] | None = None) -> None:
@@ -70,7 +70,7 @@ class BackgroundWork(Part):
             await self._finish()
 
 
-class Closing(Part):
+class Closing(ServicePart):
     """Something that is open already, and only has to be closed at the end."""
 
     def __init__(self, end: Callable[[], Awaitable[object]]) -> None:
@@ -107,7 +107,7 @@ class ServiceLifecycle:
     ) -> None:
         self._config, self._service, self._facts, self._is_a_start = config, service, facts, is_a_start
         self._status = StatusFile(config, name or service, address)
-        self._parts: Sequence[Part] = ()
+        self._parts: Sequence[ServicePart] = ()
         self._unopened: dict[int, str | None] = {}  # the parts that are not open, and why, where that is known
         self._changed = asyncio.Event()
         self._writing, self._has_ended = Lock(), False
@@ -127,7 +127,7 @@ class ServiceLifecycle:
 
     @property
     def reason(self) -> str | None:
-        """What it waits for; None where it does not wait."""
+        """Says what the service waits for; None where it does not wait."""
         if self.state != "waiting":
             return None
         opened = (part.reason for at, part in enumerate(self._parts) if at not in self._unopened)
@@ -141,7 +141,7 @@ class ServiceLifecycle:
         for part in self._parts:
             yield from part.metrics()
 
-    async def run(self, *parts: Part) -> None:
+    async def run(self, *parts: ServicePart) -> None:
         """Runs until cancelled, or until a part has ended. Raises what a part raises and waiting does not help."""
         self._parts, self._unopened = parts, dict.fromkeys(range(len(parts)))
         self._status.set("starting")
@@ -164,7 +164,7 @@ class ServiceLifecycle:
             finally:
                 self._end()
 
-    async def _close(self, part: Part) -> None:
+    async def _close(self, part: ServicePart) -> None:
         """Closes a part. One that cannot be closed, or takes too long, keeps no other open."""
         try:
             async with asyncio.timeout(CLOSE_S):
@@ -181,7 +181,7 @@ class ServiceLifecycle:
         self._status.address = address
         self._changed.set()
 
-    async def _live(self, at: int, part: Part) -> None:
+    async def _live(self, at: int, part: ServicePart) -> None:
         def waits(error: RetryableError, attempt: int, retry_in_s: float) -> None:
             self._unopened[at] = str(error)
             self._changed.set()

@@ -1,4 +1,4 @@
-"""What services print, in a file for each that is rotated: WEIR_HOME/logs/NAME.log, NAME.log.1 (older), and so on."""
+"""Logs of services: what each prints, in a file that is rotated: WEIR_HOME/logs/NAME.log, NAME.log.1 (older), …"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection has still to send, where the kernel did not take it at once."""
+"""Queue of what a connection has still to send, where the kernel did not take it at once."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from weir.infra.connections.admission import ConnectionLimits
 from weir.infra.errors import PortTakenError
 from weir.infra.prometheus import Reading
 from weir.infra.runtime.health import PROBES, Health, HealthAnswer, index
-from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import ServiceLifecycle, ServicePart
 from weir.infra.websocket.connection import Connection
 from weir.infra.websocket.descriptors import fit
 from weir.infra.websocket.handshake import Refusal
@@ -27,7 +27,7 @@ FLUSH_TIMEOUT, CLOSE_TIMEOUT = 2.0, 1.0
 _log = log.get_logger("websocket")
 
 
-class WebSocketEndpoint(Part):
+class WebSocketEndpoint(ServicePart):
     """Serves each port's routes at the configured host, and at each the `PROBES` of `health`, the service's.
     `close_reason` is what a connection is closed with, with code 1001.
     """

@@ -12,7 +12,7 @@ from weir.infra.config import Config
 from weir.infra.errors import WeirError
 from weir.infra.prometheus import Reading
 from weir.infra.retry_after import RETRY_SOON, retry_after
-from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import ServiceLifecycle, ServicePart
 from weir.infra.runtime.tasks import until_failed
 from weir.infra.websocket import Connection, Handler, HandshakeRequest, Held, Refusal, Route
 from weir.infra.websocket.basic_auth import CHALLENGE, BasicAuth, check_credentials
@@ -30,7 +30,7 @@ _NOT_READY = Refusal(503, "this listener is starting or stopping; retry later", 
 _log = log.get_logger("listener")
 
 
-class Listener(Part):
+class Listener(ServicePart):
     """Takes messages in on any number of servers' routes, checks who sends, and acknowledges where that is asked for.
     Before `open` and after `close` senders get 503.
 

@@ -12,7 +12,7 @@ from weir.infra.config import Config
 from weir.infra.errors import RetryableError
 from weir.infra.prometheus import Reading
 from weir.infra.runtime.clock import wall_clock
-from weir.infra.runtime.lifecycle import Part
+from weir.infra.runtime.lifecycle import ServicePart
 from weir.infra.runtime.patience import until_answered
 from weir.producers.ingest.intake import METRICS, MONITORING, Intake
 from weir.producers.ingest.request import Positions
@@ -28,7 +28,7 @@ FLUSH_TIMEOUT, CLOSE_TIMEOUT = 2.0, 1.5
 _log = log.get_logger("ingest")
 
 
-class Ingest(Part):
+class Ingest(ServicePart):
     """The endpoints of one intake, for the aiohttp application that they are added to:
 
         ingest = Ingest(config, MONITORING, check=one_kind_per_key)

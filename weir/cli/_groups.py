@@ -15,7 +15,7 @@ MAINTAIN = "Take back and clean up"
 PANELS = (RUN, LOOK, RECORDS, STORES, MAINTAIN)
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """Commands in the order of their panels; a flag is shown without the type of a value that it does not take."""
 
     def list_commands(self, ctx: Any) -> list[str]:

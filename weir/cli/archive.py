@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from weir.cli._groups import STORES, Group
+from weir.cli._groups import STORES, CommandGroup
 from weir.cli._shared import Listing, agreed, configured, say, show_rows, time_ms
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: As with SIGKILL, where a test wants it.
 _CRASHED = 86
 
-group = typer.Typer(cls=Group)
+group = typer.Typer(cls=CommandGroup)
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weir.cli._groups import RECORDS, Group
+from weir.cli._groups import RECORDS, CommandGroup
 from weir.cli._shared import agreed, say
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weir.infra.dead_letters.selection import DeadLetterSelection
 
 group = typer.Typer(
-    cls=Group, name="dead-letters", help="Show refused messages, and send them again.", no_args_is_help=True
+    cls=CommandGroup, name="dead-letters", help="Show refused messages, and send them again.", no_args_is_help=True
 )
 
 Position = Annotated[str, typer.Argument(metavar="POSITION", help="partition/offset, as the list shows it.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from weir.cli._groups import RUN, Group
+from weir.cli._groups import RUN, CommandGroup
 from weir.cli._shared import configured, run_service
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
-    feed = typer.Typer(cls=Group, no_args_is_help=True, help="Read a feed, or play one.")
+    feed = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Read a feed, or play one.")
     feed.command("connect")(connect)
     feed.command("serve")(serve)
     app.add_typer(feed, name="feed", rich_help_panel=RUN)

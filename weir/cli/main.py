@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from weir import cli
-from weir.cli._groups import Group
+from weir.cli._groups import CommandGroup
 from weir.cli._shared import say
 from weir.infra.runtime.patience import tell_by
 from weir.infra.version import VERSION
@@ -21,7 +21,7 @@ from weir.schemas.errors import WeirError
 
 app = typer.Typer(
     name="weir",
-    cls=Group,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

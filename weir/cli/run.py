@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from weir.cli._groups import RUN, Group, without_types
+from weir.cli._groups import RUN, CommandGroup, without_types
 from weir.cli._shared import run_service
 
 _Name = Annotated[str | None, typer.Option(help="Its name in `weir status`; default: the service with its port.")]
 
 
-class RunGroup(Group):
+class RunGroup(CommandGroup):
     """The services listed in this module, and a command for every sink, found when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:

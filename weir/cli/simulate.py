@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weir.cli._groups import RUN, Group
+from weir.cli._groups import RUN, CommandGroup
 from weir.cli._shared import say
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Adds this module's subcommands."""
     simulate = typer.Typer(
-        cls=Group, no_args_is_help=True, help="Send events as many clients would, and check the results."
+        cls=CommandGroup, no_args_is_help=True, help="Send events as many clients would, and check the results."
     )
     simulate.callback()(lambda: None)  # else the only command would stand in the group's place
     simulate.command("clients")(clients)

@@ -148,7 +148,7 @@ def _short(address: str) -> str:
 
 
 def _remark(entry: OverviewEntry) -> str:
-    """What somebody who looks should know: what it holds, and how far it is behind."""
+    """Tells somebody who looks what the service holds, and how far it is behind."""
     return ", ".join(_fact(name, entry.detail[name]) for name in _TOLD if entry.detail.get(name))
 
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from weir.cli._groups import STORES, Group
+from weir.cli._groups import STORES, CommandGroup
 from weir.cli._shared import configured, print_json, show_rows
 
 tenants = typer.Typer(
-    cls=Group, help="Manage the tenants whose events are stored, and their plans.", no_args_is_help=True
+    cls=CommandGroup, help="Manage the tenants whose events are stored, and their plans.", no_args_is_help=True
 )
 
 Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="The tenant's number.")]

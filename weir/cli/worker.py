@@ -63,12 +63,12 @@ def _kafka_is_there(config: Config, status: str) -> bool:
     import asyncio
 
     from weir.infra.kafka.client import ensure_topics
-    from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
+    from weir.infra.runtime.lifecycle import ServiceLifecycle, ServicePart
     from weir.infra.runtime.signals import until_signal
     from weir.infra.runtime.threads import in_daemon
     from weir.infra.websocket.service import ProbeEndpoint
 
-    class Topics(Part):
+    class Topics(ServicePart):
         async def open(self) -> None:
             await in_daemon(lambda: ensure_topics(config, timeout=5))
 

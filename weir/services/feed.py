@@ -9,7 +9,7 @@ from weir.infra import prometheus
 from weir.infra.config import Config
 from weir.infra.kafka import client as kafka
 from weir.infra.prometheus import Reading
-from weir.infra.runtime.lifecycle import Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import ServiceLifecycle, ServicePart
 from weir.infra.runtime.threads import in_daemon
 from weir.infra.websocket.service import ProbeEndpoint
 from weir.producers.feed.client import FeedClient
@@ -20,7 +20,7 @@ from weir.producers.feed.status import FeedStatus
 _WIND_UP = 1.0
 
 
-class Feed(Part):
+class Feed(ServicePart):
     """Connects the feed at `url` with Kafka, both ways. Raises ConfigError for a bad address."""
 
     def __init__(self, config: Config, url: str, status: FeedStatus) -> None:
@@ -59,7 +59,7 @@ class Feed(Part):
         return self._status.state
 
     def metrics(self) -> list[Reading]:
-        """What came over the feed."""
+        """Counts what came over the feed."""
         counts = {} if self._client is None else self._client.counts
         return prometheus.counted(prometheus.FEED, counts, counts)
 

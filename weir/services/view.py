@@ -12,7 +12,7 @@ from weir.infra.config import Config
 from weir.infra.http.endpoint import HttpEndpoint
 from weir.infra.http.responses import json_response
 from weir.infra.retry_after import RETRY_SOON
-from weir.infra.runtime.lifecycle import Facts, Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import Facts, ServiceLifecycle, ServicePart
 from weir.producers.ingest.server import Ingest
 
 
@@ -25,7 +25,7 @@ async def serve(
     routes: Iterable[web.RouteDef],
     shown: str,
     facts: Callable[[], dict[str, int]],
-    *others: Part,
+    *others: ServicePart,
 ) -> None:
     """Serves an intake's routes, those of a view and `GET /health` at `port` until cancelled, however long Kafka is
     away: 503 says so. `facts` are the view's, which `/health` shows as `shown`; `others` are parts that requests need.

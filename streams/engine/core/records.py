@@ -118,7 +118,7 @@ class Stage(ABC):
 
     @property
     def routed(self) -> Routed | None:
-        """What became of the source's events since the beginning; None of a stage that reads no source."""
+        """Outcomes of the source's events since the beginning; None of a stage that reads no source."""
         return None
 
     @property

@@ -302,7 +302,7 @@ class Task:
         return 0 if self._saved is None else self._saved[0]
 
     def metrics(self) -> Iterator[Reading]:
-        """What the task has done since it was opened, and how far it is."""
+        """Yields what the task has done since it was opened, and how far it is."""
         place, stage = (self._job, self.topic, str(self.partition)), self.stage
         yield Reading(prometheus.RECORDS, self._processed, place)
         yield Reading(prometheus.LEFT, self._left, place)

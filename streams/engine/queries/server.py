@@ -98,7 +98,7 @@ class Endpoint:
 
     @property
     def reason(self) -> str | None:
-        """What the worker waits for; None where it has no partitions, or runs."""
+        """Says what the worker waits for; None where it has no partitions, or runs."""
         return self._plane.state[2]
 
     def metrics(self) -> Iterator[Reading]:

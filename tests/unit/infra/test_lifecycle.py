@@ -9,11 +9,11 @@ import pytest
 
 from weir.infra import config as configuration
 from weir.infra.errors import KafkaUnavailableError, PortTakenError, WeirError
-from weir.infra.runtime.lifecycle import BackgroundWork, Part, ServiceLifecycle
+from weir.infra.runtime.lifecycle import BackgroundWork, ServiceLifecycle, ServicePart
 from weir.infra.runtime.status import ServiceStatus, read_all
 
 
-class Scripted(Part):
+class Scripted(ServicePart):
     """Writes down what it is called for; `opens` are what `open` raises, one call after the other."""
 
     def __init__(self, name: str, calls: list[str], opens: tuple[Exception, ...] = (), fails: bool = False) -> None:

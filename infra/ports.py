@@ -5,10 +5,16 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from random import SystemRandom
 from typing import NamedTuple
 
 from weir.infra.errors import ConfigError, PortTakenError
+
+#: Below the ports that Linux gives to outgoing connections (net.ipv4.ip_local_port_range), and above well-known ones.
+_LISTENING = (10_000, 32_768)
+#: Not the one that tests set a seed of: those of several processes would take the same ports.
+_chance = SystemRandom()
 
 
 class Port(NamedTuple):
@@ -67,9 +73,14 @@ def check_free(host: str, port: int, owner: str, variable: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on at this moment, all different."""
+    """Ports of 127.0.0.1 that nobody listens on at this moment, all different, and none that Linux would soon give to an
+    outgoing connection of somebody else's.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        while len(found) < count:
+            probe = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", _chance.randrange(*_LISTENING)))
+                found.append(probe.getsockname()[1])
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,12 @@ def test_all_ports_that_are_taken_are_named_at_once_with_their_settings() -> Non
         f"{second} (the service api: WEIR_API_PORT); choose others with these settings, or move all of them with "
         "WEIR_PORT_BASE"
     )
+
+
+def test_free_ports_are_all_different_and_none_that_outgoing_connections_get() -> None:
+    low, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    found = free_ports(50)
+    assert len(set(found)) == 50
+    assert max(found) < low
+    for port in found:
+        check_free("127.0.0.1", port, "a test", "WEIR_API_PORT")

@@ -73,9 +73,7 @@ def check_free(host: str, port: int, owner: str, variable: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on at this moment, all different, and none that Linux would soon give to an
-    outgoing connection of somebody else's.
-    """
+    """Ports of 127.0.0.1 that nobody listens on now, all different, and none that an outgoing connection may get."""
     found: list[int] = []
     with ExitStack() as stack:
         while len(found) < count:

@@ -16,7 +16,7 @@ from weir.schemas.errors import PoisonError
 from weir.schemas.topic import MIB, Topic
 from weir.schemas.topics import DEAD_LETTERS
 from weir.streams.engine.core.ledger import Routed
-from weir.streams.engine.core.records import Produce, Record
+from weir.streams.engine.core.records import Produce, Record, Stage
 from weir.streams.engine.core.watermarks import SourceWatermark
 from weir.streams.engine.input.dead_letters import to_dead_letter
 
@@ -142,6 +142,22 @@ class SourcePartition:
         """Returns the dead letters since the last call."""
         dead_letters, self._dead_letters = self._dead_letters, []
         return dead_letters
+
+
+class SourceStage(Stage):
+    """A stage that reads a partition of the job's source."""
+
+    _source: SourcePartition
+
+    @property
+    def routed(self) -> Routed:
+        """What became of the partition's events since the beginning."""
+        return self._source.routed
+
+    @property
+    def watermark(self) -> int | None:
+        """How far the partition's event time has come, in epoch ms."""
+        return self._source.mark.watermark
 
 
 class Elements(Generic[E]):

@@ -16,11 +16,17 @@ from weir.schemas.dead_letters import REPLAYED_FROM, Headers, Reason
 from weir.schemas.errors import PoisonError
 from weir.schemas.topic import MIB
 from weir.streams.engine.core.errors import unchanged
-from weir.streams.engine.core.ledger import Routed
 from weir.streams.engine.core.offset_metadata import read_metadata, write_metadata
-from weir.streams.engine.core.records import FRAME, FlushBatch, Produce, Record, Stage, largest
+from weir.streams.engine.core.records import FRAME, FlushBatch, Produce, Record, largest
 from weir.streams.engine.input.dead_letters import KEPT_KEY
-from weir.streams.engine.input.source import CHUNK, MAX_RECORD_KEY, KeyedReader, SourcePartition, SourceState
+from weir.streams.engine.input.source import (
+    CHUNK,
+    MAX_RECORD_KEY,
+    KeyedReader,
+    SourcePartition,
+    SourceStage,
+    SourceState,
+)
 from weir.streams.engine.keyed.context import handed_on, headers_size
 from weir.streams.engine.keyed.spec import KeyedSpec
 
@@ -69,7 +75,7 @@ encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(RepartitionRecord).decode
 
 
-class RepartitionStage(Stage):
+class RepartitionStage(SourceStage):
     """The repartitioning stage of one source partition. `now_ms` is the clock, in epoch ms."""
 
     def __init__(
@@ -86,14 +92,6 @@ class RepartitionStage(Stage):
         self._announced = [-ANNOUNCE_MS] * outputs  # the watermark that each output partition knows; below 0: none
         self._timed = job.timed
         self._unflushed = True
-
-    @property
-    def routed(self) -> Routed:
-        return self._source.routed
-
-    @property
-    def watermark(self) -> int | None:
-        return self._source.mark.watermark
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:

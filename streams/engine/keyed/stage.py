@@ -13,12 +13,11 @@ from weir.schemas.dead_letters import REPLAYED_FROM, Headers
 from weir.schemas.errors import PoisonError
 from weir.schemas.topics import DEAD_LETTERS
 from weir.streams.engine.core.errors import unchanged
-from weir.streams.engine.core.ledger import Routed
 from weir.streams.engine.core.offset_metadata import read_metadata, write_metadata
 from weir.streams.engine.core.records import FROM_START, FlushBatch, Produce, Record, Stage
 from weir.streams.engine.core.watermarks import MergedWatermarks
 from weir.streams.engine.input.dead_letters import to_dead_letter
-from weir.streams.engine.input.source import CHUNK, Elements, KeyedReader, SourcePartition, SourceState
+from weir.streams.engine.input.source import CHUNK, Elements, KeyedReader, SourcePartition, SourceStage, SourceState
 from weir.streams.engine.keyed.repartition import RepartitionRecord, RepartitionRow, decode
 from weir.streams.engine.keyed.spec import KeyedSpec
 from weir.streams.engine.keyed.table import KeyedCell, KeyedTable
@@ -87,7 +86,7 @@ class _Table(Stage):
         return self._table.mark if self._table.mark >= 0 else None
 
 
-class KeyedStage(_Table):
+class KeyedStage(_Table, SourceStage):
     """Keyed state over one partition of a source whose producers put all records of a key into one partition."""
 
     def __init__(
@@ -104,14 +103,6 @@ class KeyedStage(_Table):
         self._source = SourcePartition(job.name, job.source, job.max_skew, now_ms, timed=job.timed)
         self._reader = KeyedReader(self._source, job.source, job.key)
         self._unflushed = True
-
-    @property
-    def routed(self) -> Routed:
-        return self._source.routed
-
-    @property
-    def watermark(self) -> int | None:
-        return self._source.mark.watermark
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:

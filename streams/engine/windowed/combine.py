@@ -12,11 +12,10 @@ from weir.schemas.errors import PoisonError
 from weir.schemas.topics import LATE_EVENTS
 from weir.streams.engine.aggregates.partials import Owners, Partial, encode, split
 from weir.streams.engine.core.errors import unchanged
-from weir.streams.engine.core.ledger import Routed
 from weir.streams.engine.core.offset_metadata import read_metadata, write_metadata
-from weir.streams.engine.core.records import FlushBatch, Produce, Record, Stage
+from weir.streams.engine.core.records import FlushBatch, Produce, Record
 from weir.streams.engine.input.dead_letters import to_dead_letter
-from weir.streams.engine.input.source import CHUNK, SourcePartition, SourceState, flattened, halve
+from weir.streams.engine.input.source import CHUNK, SourcePartition, SourceStage, SourceState, flattened, halve
 from weir.streams.engine.windowed.preaggregation import preaggregator
 from weir.streams.engine.windowed.spec import WindowedSpec
 
@@ -34,7 +33,7 @@ class CombineState(msgspec.Struct, array_like=True):
     source: SourceState
 
 
-class Combine(Stage):
+class Combine(SourceStage):
     """The combining stage of one source partition. `now_ms` is the clock, in epoch ms."""
 
     def __init__(
@@ -53,14 +52,6 @@ class Combine(Stage):
         self._late: list[Produce] = []
         self._announced = -1  # the closing time in the last flush; -1: none yet
         self._unflushed = True
-
-    @property
-    def routed(self) -> Routed:
-        return self._source.routed
-
-    @property
-    def watermark(self) -> int | None:
-        return self._source.mark.watermark
 
     def restore(self, metadata: str | None) -> None:
         if metadata is None:

@@ -11,6 +11,7 @@ import pytest
 from support.engine.keyed_script_job import BASE, JOB, OUT, ROUTED, VIA, Act, Total, act, both, harness, state
 from weir.schemas.dead_letters import from_headers
 from weir.streams.engine.core.errors import EngineError, PartitionsChangedError
+from weir.streams.engine.core.ledger import Routed
 from weir.streams.engine.keyed.context import Context
 from weir.streams.engine.keyed.job import Keyed
 from weir.streams.engine.keyed.stage import KeyedStage, RoutedKeyedStage
@@ -223,3 +224,16 @@ def test_what_a_job_must_be() -> None:
     assert JOB.shape({"acts": 2, "totals": 3, "out": 1}) == {"totals": 2}
     assert VIA.shape({"acts": 2, "acts-routed": 3, "totals": 2, "out": 1}) == {"acts-routed": 3, "totals": 3}
     assert [t.name for t in VIA.writes] == ["acts-routed", "totals", "out"]
+
+
+@both
+def test_a_stage_tells_what_became_of_its_events_how_far_it_is_and_what_it_holds(job: Keyed[Act, Total]) -> None:
+    h = harness(job)
+    h.run()
+    act(h, ("add", 1))
+    act(h, ("add", 2))
+    h.run()
+    source, table = h.stage("acts", 0), h.stage(job.tasks[-1].topic.name, 0)
+    assert (source.routed, source.watermark) == (Routed(counted=2), table.watermark)
+    assert table.cells == 1
+    assert (table.routed is None) is (table is not source)

@@ -40,11 +40,14 @@ def links(
 
     from weir.consumers.links.requests import time_range
     from weir.infra import config
+    from weir.infra.errors import ConfigError
     from weir.infra.runtime.clock import wall_clock
     from weir.infra.runtime.signals import until_signal
     from weir.schemas.times import to_rfc3339
 
     if follow:
+        if start or end or as_json:
+            raise ConfigError("--follow goes without --from, --to and --json")
         asyncio.run(until_signal(_follow(config.load(os.environ), wall_clock())))
         return
     times = time_range(start, end, wall_clock())
@@ -98,6 +101,7 @@ async def _follow(config: Config, now: int) -> None:
     import asyncio
 
     from weir.consumers.links.requests import Range
+    from weir.infra.runtime.clock import wall_clock
     from weir.infra.runtime.patience import until_answered
     from weir.schemas.times import from_rfc3339
 
@@ -105,7 +109,7 @@ async def _follow(config: Config, now: int) -> None:
     start = (now // window - 1) * window  # the last one that may not be closed yet
 
     async def page() -> WindowPage:
-        return await _page(config, Range(start, start + 100 * window), 100)
+        return await _page(config, Range(start, wall_clock() + config.max_skew + window), 100)
 
     while True:
         found = await until_answered(page, lambda error, _, retry_in_s: say(f"{error}; retrying in {retry_in_s} s"))

@@ -20,7 +20,7 @@ import pytest
 
 from support.command import Running, started, weir
 from support.engine.messages import message
-from support.links.link_records import cell, closed, window
+from support.links.link_records import MINUTE, NOON, cell, closed, window
 from support.processes import COMMAND
 from support.servers.own_servers import own
 from support.wait import PATIENCE_S, until
@@ -30,6 +30,7 @@ from weir.consumers.sinks.store import SinkStore
 from weir.infra import postgres
 from weir.infra.config import Config
 from weir.infra.ports import free_ports
+from weir.infra.runtime.clock import wall_clock
 from weir.infra.servers.postgres import PostgresServer
 from weir.schemas.links import LinkCount
 from weir.schemas.windows import WindowClosed
@@ -246,6 +247,22 @@ def test_the_command_line_gives_a_pipe_one_line_for_each_link(environ: dict[str,
     none = weir(environ, "links", "--from", "2000-01-01T00:00:00Z", "--to", "2000-01-01T00:01:00Z")
     assert none.stdout == b""
     assert b"no closed windows from 2000" in none.stderr
+
+
+def test_windows_are_followed_as_they_close(environ: dict[str, str], config: Config) -> None:
+    now = (wall_clock() - NOON) // MINUTE
+    store(config, *whole(0, ("long", "ago", 1)), *whole(now, ("a", "b", 7)))
+    with started(environ, "links", "--follow") as following:
+        following.wait_for(lambda: following.out == [f"{window(now).start}\ta\tb\t7\n".encode()])
+        store(config, *whole(now + 1), *whole(now + 2, ("c", "d", 1)))
+        following.wait_for(lambda: following.out[1:] == [f"{window(now + 2).start}\tc\td\t1\n".encode()])
+        assert following.interrupt() == 0
+
+
+def test_a_range_cannot_be_followed(environ: dict[str, str]) -> None:
+    for option in (["--from", FROM], ["--to", TO], ["--json"]):
+        done = weir(environ, "links", "--follow", *option)
+        assert (done.returncode, done.stderr) == (1, b"weir: --follow goes without --from, --to and --json\n")
 
 
 def on_terminal(environ: dict[str, str], *arguments: str) -> str:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 SIZE, KEPT = 10 << 20, 3
 #: What one read takes at most; a line that is longer is written in pieces.
 _READ = 64 << 10
+_MISSING = b"weir: the log could not be written, %d bytes are missing here\n"
 
 
 def log_file(folder: Path, name: str) -> Path:
@@ -54,7 +55,7 @@ class RotatingFile:
                 self._renew(len(data))
             assert self._file is not None
             if self.dropped:
-                self._add(b"weir: the log could not be written, %d bytes are missing here\n" % self.dropped)
+                self._add(_MISSING % self.dropped)
                 self.dropped = 0
             self._add(data)
         except OSError:
@@ -121,6 +122,7 @@ class LogPump:
 
     def __init__(self, folder: Path, onward: Callable[[bytes], object] | None = None) -> None:
         self._folder, self._onward = folder, onward
+        self._missing = 0  # bytes that could not be passed onward, since something was
         self._files: dict[str, RotatingFile] = {}
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
@@ -172,13 +174,16 @@ class LogPump:
 
     def _pass(self, file: RotatingFile, lines: bytes) -> None:
         file.write(lines)
-        if self._onward is not None:
-            try:
-                self._onward(lines if lines.endswith(b"\n") else lines + b"\n")
-            except BrokenPipeError:  # nobody reads them any more: they are in the files
-                self._onward = None
-            except Exception:  # noqa: BLE001, S110 - a full disk, say: it cannot be told where it would be told
-                pass
+        if self._onward is None:
+            return
+        missing = _MISSING % self._missing if self._missing else b""
+        try:
+            self._onward(missing + (lines if lines.endswith(b"\n") else lines + b"\n"))
+            self._missing = 0
+        except BrokenPipeError:  # nobody reads them any more: they are in the files
+            self._onward = None
+        except OSError:  # a full disk, say: told where it can be told again
+            self._missing += len(lines)
 
 
 class _Stream:

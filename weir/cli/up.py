@@ -49,12 +49,18 @@ async def _with_all_logs(config: Config, only: str | None) -> None:
     from weir.services.overview import overview
     from weir.services.up import up
 
-    async with up(config, only, lambda lines: os.write(sys.stderr.fileno(), lines)):
+    async with up(config, only, _to_stderr):
         found = await in_daemon(lambda: overview(config))
         show(found)
         print(f"Data and logs are in {found.home}. Ctrl-C ends everything.", flush=True)
         log.get_logger(__name__).info("weir.up", home=found.home)
         await asyncio.Event().wait()
+
+
+def _to_stderr(lines: bytes) -> None:
+    left = memoryview(lines)
+    while left:
+        left = left[os.write(sys.stderr.fileno(), left) :]
 
 
 async def _at_a_terminal(config: Config, only: str | None) -> None:

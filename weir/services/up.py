@@ -43,26 +43,26 @@ async def up(
     """
     names = wanted(config, only)
     chosen = [service for service in services() if service.name in names]
-    logs = LogPump(config.home / "logs", onward)
-    processes = [ServiceProcess(config, service, logs) for service in chosen]
-    servers: list[Child] = []
-    if "kafka" in names:
-        servers.append(KafkaServer(config))
-    if "postgres" in names:
-        servers.append(PostgresServer(config))
-    children = [*servers, *processes]
-    for child in children:
-        child.check()
-    with closing(logs), own_home(config, EMBEDDED):
-        check_all_free(port for child in children for port in child.ports)
-        async with Supervisor(config) as supervisor:
-            await supervisor.start_servers(servers)
-            if processes or "kafka" in names:
-                await _patiently(lambda: ready_topics(config), "kafka" in names)
-            if "postgres" in names or any(service.tables for service in chosen):
-                await _patiently(lambda: migrate(config), "postgres" in names)
-            await supervisor.start_services(processes)
-            yield names
+    with closing(LogPump(config.home / "logs", onward)) as logs:
+        processes = [ServiceProcess(config, service, logs) for service in chosen]
+        servers: list[Child] = []
+        if "kafka" in names:
+            servers.append(KafkaServer(config))
+        if "postgres" in names:
+            servers.append(PostgresServer(config))
+        children = [*servers, *processes]
+        for child in children:
+            child.check()
+        with own_home(config, EMBEDDED):
+            check_all_free(port for child in children for port in child.ports)
+            async with Supervisor(config) as supervisor:
+                await supervisor.start_servers(servers)
+                if processes or "kafka" in names:
+                    await _patiently(lambda: ready_topics(config), "kafka" in names)
+                if "postgres" in names or any(service.tables for service in chosen):
+                    await _patiently(lambda: migrate(config), "postgres" in names)
+                await supervisor.start_services(processes)
+                yield names
 
 
 def ready_topics(config: Config) -> None:

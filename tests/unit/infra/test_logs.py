@@ -81,7 +81,7 @@ def test_a_log_that_others_have_removed_is_made_again(tmp_path: Path) -> None:
     assert written(tmp_path) == {"a.log": b"again\n"}
 
 
-def test_lines_that_cannot_be_passed_on_once_are_passed_on_later(tmp_path: Path) -> None:
+def test_lines_that_cannot_be_passed_on_are_missed_where_others_can(tmp_path: Path) -> None:
     passed: list[bytes] = []
 
     def full_at_first(lines: bytes) -> None:
@@ -90,9 +90,10 @@ def test_lines_that_cannot_be_passed_on_once_are_passed_on_later(tmp_path: Path)
             raise OSError(errno.ENOSPC, "full")
 
     pump = LogPump(tmp_path, full_at_first)
-    for text in (b"lost\n", b"there\n"):
+    for number, text in enumerate((b"lost\n", b"there\n"), start=1):
         with pump.pipe("a") as output:
             os.write(output, text)
-        until(lambda text=text: text in passed)
+        until(lambda number=number: len(passed) == number)
     pump.close(30)
+    assert passed[1] == b"weir: the log could not be written, 5 bytes are missing here\nthere\n"
     assert written(tmp_path) == {"a.log": b"lost\nthere\n"}

@@ -62,7 +62,7 @@ def differences(topic: Topic, broker: Mapping[str, str]) -> list[Difference]:
 
 
 def losses(topic: Topic, broker: Mapping[str, str]) -> list[Difference]:
-    """Of the differences those by which Kafka deletes what the declaration keeps: records of a topic that is to be
+    """Selects the differences by which Kafka deletes what the declaration keeps: records of a topic that is to be
     compacted only, older ones than declared, all but the latest of a key.
 
     >>> changelog = Topic("state", "", "", "", None, config={"cleanup.policy": "compact"})

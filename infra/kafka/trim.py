@@ -16,7 +16,7 @@ from weir.schemas.topic import Topic
 
 
 class TrimRange(NamedTuple):
-    """Of one partition, the offsets from `first` up to `to` are deleted, those from `to` up to `end` stay."""
+    """Range of a partition to be deleted: the offsets from `first` up to `to`; those from `to` up to `end` stay."""
 
     partition: int
     first: int

@@ -28,8 +28,8 @@ class Unread:
         self._empty: dict[PartitionId, tuple[int, int]] = {}
 
     def following(self, places: Mapping[PartitionId, int], ends: Mapping[PartitionId, int]) -> dict[PartitionId, int]:
-        """Of each place, given an offset and the place's end (high watermark): the offset of the first record from
-        there on; where there is none, the end, or, before an open transaction, the last stable offset.
+        """Finds for each place, given an offset and the place's end (high watermark), the offset of the first record
+        from there on; where there is none, the end, or, before an open transaction, the last stable offset.
 
         The offset itself where more than `FEW` offsets follow, or where the next record was not seen in time.
         """

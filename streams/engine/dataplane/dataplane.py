@@ -317,7 +317,7 @@ class DataPlane:
 
 
 def _looked_at(one: asyncio.Future[None]) -> None:
-    """Of several tasks that cannot be opened the first one's error is told."""
+    """Takes note of an error: of several tasks that cannot be opened the first one's error is told."""
     if not one.cancelled():
         one.exception()
 

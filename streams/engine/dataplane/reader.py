@@ -166,7 +166,7 @@ class Reader:
             time.sleep(WAIT_S)
 
     def _idle(self) -> dict[Partition, Idle]:
-        """Of the partitions that seem to be at their end, those that are: read to the high watermark."""
+        """Finds, among the partitions that seem to be at their end, those that are read to the high watermark."""
         found: dict[Partition, Idle] = {}
         others: int | None = None
         asked_others = False

@@ -75,7 +75,7 @@ class TaskProducer(TransactionalProducer):
         reached("after-commit", topic)
 
     def _produce_bulk(self, bulk: Bulk) -> None:
-        """Of the records of a partition the last one arrives last, so it alone says where they end."""
+        """Writes records of a partition. The last one arrives last, so it alone says where they end."""
         if not bulk.records:
             return
         name, partition, before = self._config.topic(bulk.topic), bulk.partition, bulk.records[:-1]

@@ -48,8 +48,8 @@ class GroupProgress:
         self._unread = Unread(config)
 
     def ask(self, topics: Mapping[str, int]) -> dict[Partition, PartitionProgress]:
-        """Of every partition, now. The offsets are asked for topic by topic in the order given, the ends after all of
-        them. Raises WeirError where Kafka does not answer.
+        """Asks Kafka how far every partition is now. The offsets are asked for topic by topic in the order given, the
+        ends after all of them. Raises WeirError where Kafka does not answer.
         """
         committed: dict[Partition, tuple[int, str | None]] = {}
         for topic, partitions in topics.items():
@@ -79,5 +79,5 @@ class CachedProgress:
         self._places = SingleFlight(lambda: in_daemon(lambda: places.ask(topics)))
 
     async def places(self) -> Mapping[Partition, PartitionProgress]:
-        """Of every partition, as of at most a second ago. Raises WeirError where Kafka does not answer."""
+        """Returns how far each partition is, a second ago at most. Raises WeirError where Kafka does not answer."""
         return await self._places.get(FRESH_S)

@@ -72,7 +72,7 @@ def check(question: TableQuery, job: object) -> None:
 
 
 def select_cells(found: Sequence[Any], question: TableQuery) -> list[Any]:
-    """Of a key's cells those that the question is about."""
+    """Selects those of a key's cells that the question is about."""
     return [cell for cell in found if question.window is None or cell.start == question.window]
 
 

@@ -1,4 +1,4 @@
-"""What `weir logs` shows: the last lines, and what is added, also where a log is put aside meanwhile."""
+"""Reading logs for `weir logs`: the last lines, and what is added, also where a log is put aside meanwhile."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from weir.infra.prometheus import METRICS, Reading, counted, exposition
 
 
 def samples(*readings: Reading) -> dict[tuple[str, ...], float]:
-    """What Prometheus has of the readings, the process's own left out."""
+    """Parses the readings as Prometheus does; leaves out those of the process itself."""
     families = list(parse(exposition(readings).decode()))
     found = [sample for family in families for sample in family.samples if sample.name.startswith("weir_")]
     return {(s.name, *(f"{name}={value}" for name, value in sorted(s.labels.items()))): s.value for s in found}

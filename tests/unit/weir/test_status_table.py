@@ -1,4 +1,4 @@
-"""What `weir status` shows of what is known: one line for each, at 80 columns and in a pipe."""
+"""The table of `weir status`: one line for each, at 80 columns and in a pipe."""
 
 from __future__ import annotations
 

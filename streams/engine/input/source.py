@@ -151,7 +151,7 @@ class SourceStage(Stage):
 
     @property
     def routed(self) -> Routed:
-        """What became of the partition's events since the beginning."""
+        """Outcomes of the partition's events since the beginning."""
         return self._source.routed
 
     @property
